@@ -1,0 +1,1 @@
+"""ASR models: where their weights come from, and what is needed around them."""

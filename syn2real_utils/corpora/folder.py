@@ -1,0 +1,79 @@
+"""The user's own speech: any AudioFolder with `file_name,transcription,domain[,speaker,split]` in its metadata.csv."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils import audio
+from syn2real_utils.corpora.base import METADATA, NO_FOLD, CorpusReport, check_merge, publish, read_metadata, text_id
+from syn2real_utils.errors import UserError
+from syn2real_utils.profile import CorpusPart
+from syn2real_utils.progress import say, track
+from syn2real_utils.store import Store
+
+FORMATS = (".wav", ".flac", ".ogg", ".mp3")
+SPLITS = ("train", "validation", "test")
+
+
+def prepare(part: CorpusPart, folds: int, store: Store, into: Path) -> CorpusReport:
+    """Fill `into` with a copy of the AudioFolder `part.path`; with an official split, `fold` is -1 in every row.
+
+    Raises:
+        UserError: no path is given, or the folder is not as it must be (see `read_audio`).
+    """
+    if not part.path:
+        raise UserError("corpus.path is missing: give the folder that holds metadata.csv and the clips")
+    rows = read_audio(Path(part.path).expanduser(), part.language)
+    check_merge(part.merge, set(rows.domain))
+    return publish(rows.assign(recording=rows.path), [], part, folds, into, part.merge)
+
+
+def read_audio(folder: Path, language: str) -> pd.DataFrame:
+    """Rows of a user's AudioFolder with every column of a corpus and `path`; each clip is decoded once.
+
+    `utterance` is the file name, `fold` -1.
+
+    Raises:
+        UserError: no folder or metadata.csv, not UTF-8, a missing column, an empty cell, a clip that is missing,
+            unreadable, listed twice or outside the folder, or a `split` that is none of train, validation, test.
+    """
+    rows = read_metadata(folder)
+    for column in ("speaker", "split"):
+        rows[column] = rows[column].str.strip() if column in rows else ""
+    rows["domain"] = rows.domain.str.strip()
+    _check_splits(rows, folder / METADATA)
+    rows["duration"] = [
+        _seconds(name, path, f"{folder / METADATA} row {number}") for number, name, path in _numbered(rows)
+    ]
+    ids = [text_id(d, t, language) for d, t in zip(rows.domain, rows.transcription, strict=True)]
+    return rows.assign(utterance=rows.file_name, text_id=ids, fold=NO_FOLD, language=language)
+
+
+def _numbered(rows: pd.DataFrame):
+    return track(list(zip(range(2, len(rows) + 2), rows.file_name, rows.path, strict=True)), "check the clips")
+
+
+def _seconds(name: str, path: str, where: str) -> float:
+    if Path(name).suffix.lower() not in FORMATS:
+        raise UserError(f"{where}: the clip {name} is no wav, flac, ogg or mp3 by its name: convert it")
+    try:
+        return len(audio.read(path)) / audio.SAMPLE_RATE
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_splits(rows: pd.DataFrame, file: Path) -> None:
+    """All rows name a split or none does; says how many texts stand on both sides."""
+    if not (rows.split != "").any():
+        return
+    for number, split in enumerate(rows.split, start=2):
+        if split not in SPLITS:
+            raise UserError(
+                f"{file} row {number}: split '{split}' is unknown: expected train, validation or test in every row, or no split at all"
+            )
+    train, test = (
+        set(zip(r.domain, r.transcription, strict=True))
+        for r in (rows[rows.split == "train"], rows[rows.split == "test"])
+    )
+    if both := len(train & test):
+        say(f"{both} texts of {file} stand in both train and test of their domain: they are known when they are scored")

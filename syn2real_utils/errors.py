@@ -1,0 +1,12 @@
+"""The one error that is the user's to mend."""
+
+
+class UserError(Exception):
+    """Bad input: one line that names the thing, what was expected and what to do. The CLI prints it and exits 2."""
+
+
+def names(values, most: int = 12) -> str:
+    """Join names for an error message, at most `most` of them."""
+    listed = [str(v) for v in values]
+    tail = f", ... ({len(listed)} in all)" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + tail

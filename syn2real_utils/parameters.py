@@ -1,0 +1,109 @@
+"""Which tensors of a state dict a task vector moves, and as what.
+
+BatchNorm statistics and integers are no parameters: a variance plus lam * tau could be negative. A tensor that two keys
+share (Whisper's `proj_out`) is one parameter. A weight-normed weight g * v / |v| (the position convolution of
+Wav2Vec2-Conformer) is one parameter too: adding to g and to v apart would not add to the weight.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+State = Mapping[str, Tensor]
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+BODIES = ("model", "wav2vec2", "wav2vec2_conformer")  # first part of the keys below which the modules lie
+# The end of a key that holds a part of a weight-normed weight. 0 or g: its norm; 1 or v: its direction.
+WEIGHT_NORM = re.compile(r"\.(?:parametrizations\.weight\.original|weight_)([01gv])$")
+
+
+class MismatchError(ValueError):
+    """States or vectors that do not belong together: one line with the key and how it differs."""
+
+
+def owners(state: State) -> dict[str, str]:
+    """Key -> name of the parameter that it is, or is a part of; keys of no parameter are absent."""
+    names: dict[str, str] = {}
+    first: dict[tuple, str] = {}
+    for key in sorted(state):
+        if state[key].is_floating_point() and not key.endswith(STATISTICS):
+            names[key] = first.setdefault(place(state[key]), WEIGHT_NORM.sub(".weight", key))
+    return names
+
+
+def keys_of(state: State) -> dict[str, str]:
+    """Name of each parameter, sorted -> a key of it."""
+    return {name: key for key, name in sorted(owners(state).items(), key=lambda pair: pair[1])}
+
+
+def parameter(state: State, key: str) -> Tensor:
+    """The parameter that `key` belongs to, in float32 (float64 stays): g * v / |v| where it is weight-normed."""
+    if not WEIGHT_NORM.search(key):
+        return _wide(state[key])
+    g, v = (_wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
+    return v * (g / _norm_like(g, v))
+
+
+def part_of(moved: Tensor, key: str, old: Tensor) -> Tensor:
+    """What `key`, now `old`, must hold for its parameter to be `moved`; in the type of `old`."""
+    match = WEIGHT_NORM.search(key)
+    if match and match[1] in "0g":  # v becomes the weight itself, so that g is its norm
+        moved = _norm_like(old, moved)
+    return moved.to(old.dtype)
+
+
+def shapes(state: State, dtype: bool = False) -> dict[str, list]:
+    """Name -> shape of each parameter, with `dtype` also its type: what `check_same` compares."""
+    found = {}
+    for name, key in keys_of(state).items():
+        tensor = state[key]
+        shape = list(parameter(state, key).shape) if WEIGHT_NORM.search(key) else list(tensor.shape)
+        found[name] = [*shape, str(tensor.dtype).removeprefix("torch.")] if dtype else shape
+    return found
+
+
+def check_same(a: Mapping[str, object], b: Mapping[str, object], one: str, other: str) -> None:
+    """Raise MismatchError unless both hold the same names and values; it names the first that differs."""
+    for name in sorted(a.keys() ^ b.keys()):
+        raise MismatchError(f"'{name}' is in {one if name in a else other} but not in {other if name in a else one}")
+    for name in sorted(a):
+        if a[name] != b[name]:
+            raise MismatchError(f"'{name}' is {a[name]} in {one} but {b[name]} in {other}")
+
+
+def check_writable(model: State, base: State) -> None:
+    """Raise MismatchError unless `base` covers the parameters of `model`, in their shapes and in other memory."""
+    sizes = {key: list(tensor.shape) for key, tensor in base.items()}
+    check_same({key: list(model[key].shape) for key in base if key in model}, sizes, "the model", "the base")
+    written = {place(model[key]) for key in base}
+    if left := [key for key in owners(model) if place(model[key]) not in written]:  # a tied key may be absent
+        raise MismatchError(f"'{left[0]}' is in the model but not in the base")
+    if written & {place(tensor) for tensor in base.values()}:
+        raise MismatchError("the base shares memory with the model that is to be written: give a snapshot of it")
+
+
+def module_of(name: str) -> str:
+    """Module of a parameter: "model.encoder.conv1.weight" -> "encoder", "lm_head.weight" -> "lm_head"."""
+    first, *rest = name.split(".")
+    return rest[0] if first in BODIES and len(rest) > 1 else first
+
+
+def snapshot(state: State) -> dict[str, Tensor]:
+    """A copy of a state in which tensors that shared memory still do."""
+    copies = {place(tensor): tensor.detach().clone() for tensor in state.values()}
+    return {key: copies[place(tensor)] for key, tensor in state.items()}
+
+
+def place(tensor: Tensor) -> tuple:
+    """Where a tensor lies in memory: the same for two keys of one tensor (an empty one has no address)."""
+    return tensor.device, tensor.data_ptr() if tensor.numel() else id(tensor), tensor.shape
+
+
+def _norm_like(g: Tensor, v: Tensor) -> Tensor:
+    """Norm of v over the dimensions in which g has size 1, in g's shape."""
+    return torch.linalg.vector_norm(v, dim=[d for d, size in enumerate(g.shape) if size == 1], keepdim=True)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,0 +1,192 @@
+"""A profile: one experiment's whole configuration, read from YAML and checked before anything runs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from syn2real_utils.errors import UserError, names
+
+FOLDER = Path(__file__).parent / "profiles"
+Count = Annotated[int, Field(gt=0)]
+Protocol = Literal["strict", "catalogue"]
+
+
+class Part(BaseModel):
+    """A section of a profile; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusPart(Part):
+    """Which real speech."""
+
+    name: Literal["tuxpaint", "folder"]
+    language: str  # ISO 639-1, e.g. "es"
+    path: str | None = None  # folder of the user's AudioFolder; only for name: folder
+    merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
+    max_utterances: Count | None = None  # per domain, chosen by hash; None: all
+
+
+class TtsPart(Part):
+    """Which synthetic speech."""
+
+    name: Literal["kokoro", "pico"]
+    voices: list[str] | None = None  # None: all that the engine has for the language
+    takes: Count = 1  # renderings per text
+    seed: int = 0  # of the schedule of voices, speeds and pitches
+
+
+class BackbonePart(Part):
+    """Which ASR model is `pretrained`."""
+
+    name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
+    context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
+    context_step: float = Field(0.2, gt=0)  # seconds; contexts are rounded up to a multiple of it
+
+
+class TrainingPart(Part):
+    """How a model is fine-tuned."""
+
+    epochs: float = Field(gt=0)
+    batch_size: Count
+    learning_rate: float = Field(gt=0)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    save_steps: int = Field(
+        0, ge=0
+    )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
+
+
+class EvaluationPart(Part):
+    """How models are compared."""
+
+    protocol: Protocol = "strict"
+    folds: int = Field(2, ge=2)  # parts of the target's texts; each is scored by the model that did not see it
+    lam_grid: list[float]
+    selection_folds: Count = 1  # of the folds of each left-out source domain, how many choose lam
+    batch_size: Count = 32
+    bootstrap_samples: Count = 2000
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _grid_rises_from_zero(self):
+        if not self.lam_grid or self.lam_grid[0] != 0 or sorted(set(self.lam_grid)) != self.lam_grid:
+            raise ValueError("lam_grid must rise from 0 without repeats")
+        if self.selection_folds > self.folds:
+            raise ValueError("selection_folds must not exceed folds")
+        return self
+
+
+class Profile(Part):
+    """One experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    description: str
+    corpus: CorpusPart
+    targets: Annotated[list[str], Field(min_length=1)]
+    sources: list[str] | Literal["all"] = "all"  # a target is never among its own sources
+    tts: Annotated[list[TtsPart], Field(min_length=1)]
+    backbone: BackbonePart
+    training: TrainingPart
+    evaluation: EvaluationPart
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
+
+    def tts_part(self, name: str) -> TtsPart:
+        """The settings of one TTS engine of this profile."""
+        for part in self.tts:
+            if part.name == name:
+                return part
+        raise UserError(f"profile {self.name} has no TTS '{name}': it has {names(p.name for p in self.tts)}")
+
+    def check_target(self, target: str) -> str:
+        """Return `target` if it is one of the profile's targets."""
+        if target not in self.targets:
+            raise UserError(f"profile {self.name} has no target domain '{target}': it has {names(self.targets)}")
+        return target
+
+    def to_yaml(self) -> str:
+        """The resolved profile as YAML that `load_profile` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the package."""
+    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+
+
+def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -> Profile:
+    """Read and check a profile.
+
+    Args:
+        name: a profile of the package (`quickstart`) or the path of a YAML file.
+        overrides: dotted key -> value, e.g. {"training.epochs": 1}.
+
+    Raises:
+        UserError: no such profile, no YAML, or an unknown, missing or ill-typed key.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not path.exists():
+        path = Path(name)
+    if not path.is_file():
+        raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"profile {name}: {_explain(error)}") from error
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, object]:
+    """`["training.epochs=1"]` -> `{"training.epochs": 1}`; values are read as YAML."""
+    result = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign or not key:
+            raise UserError(f"--set '{pair}': expected key=value, e.g. training.epochs=1")
+        try:
+            result[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set '{pair}': the value is no YAML") from error
+    return result
+
+
+def _set(values: dict, dotted: str, value: object) -> None:
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            raise UserError(f"--set {dotted}: the profile has no section '{parent}'")
+        values = values[parent]
+    values[last] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key '{where}': use one of {names(_keys_beside(first['loc']))}"
+    if first["type"] == "missing":
+        return f"key '{where}' is missing"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
+
+
+def _keys_beside(location: tuple) -> list[str]:
+    parts = {
+        "corpus": CorpusPart,
+        "tts": TtsPart,
+        "backbone": BackbonePart,
+        "training": TrainingPart,
+        "evaluation": EvaluationPart,
+    }
+    owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
+    return list(owner.model_fields)

@@ -1,0 +1,136 @@
+"""Content-addressed artifacts: a folder whose name holds the fingerprint of everything it was made from.
+
+A folder is made under a lock in `<name>.partial` and published by one rename, so a reader sees all of it or nothing.
+What a killed attempt left in `.partial` stays for the next attempt to go on from. `done.json` holds the key and the
+size and hash of every file: a file that is missing or cut short is noticed when the folder is opened.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from syn2real_utils.errors import UserError
+from syn2real_utils.progress import say
+
+DONE = "done.json"
+
+
+def home() -> Path:
+    """The project's folder: $SYN2REAL_HOME, else the nearest parent that holds `notebooks/`, else this folder."""
+    if given := os.environ.get("SYN2REAL_HOME"):
+        return Path(given).resolve()
+    here = Path.cwd().resolve()
+    return next((p for p in (here, *here.parents) if (p / "notebooks" / "00_overview.ipynb").exists()), here)
+
+
+def fingerprint(key: object) -> str:
+    """16 hex digits of the sha256 of `key` as canonical JSON."""
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished folder of the store."""
+
+    path: Path
+    fingerprint: str
+
+    def damage(self, hashes: bool = False) -> list[str]:
+        """Files that are missing or differ in size (with `hashes`, in content) from what was published."""
+        files = json.loads((self.path / DONE).read_text())["files"]
+        bad = []
+        for name, (size, digest) in files.items():
+            file = self.path / name
+            if not file.exists() or file.stat().st_size != size or (hashes and sha256(file) != digest):
+                bad.append(name)
+        return bad
+
+
+class Store:
+    """Artifacts below one folder, addressed by kind, a readable label and a fingerprint."""
+
+    def __init__(self, root: Path | None = None):
+        self.root = root or home()
+
+    def find(self, kind: str, label: str, key: dict) -> Artifact | None:
+        """The finished, undamaged artifact for `key`, or None."""
+        artifact = self._artifact(kind, label, key)
+        if not (artifact.path / DONE).exists():
+            return None
+        if bad := artifact.damage():
+            say(f"{artifact.path} is damaged ({bad[0]}): making it again")
+            shutil.rmtree(artifact.path)
+            return None
+        return artifact
+
+    def build(self, kind: str, label: str, key: dict, make: Callable[[Path], None]) -> Artifact:
+        """Return the artifact for `key`; when there is none, let `make(folder)` fill a folder and publish it.
+
+        Args:
+            kind: folder below the root, e.g. `data/corpora` or `runs/artifacts/models`.
+            label: readable start of the folder's name.
+            key: JSON-able description of all inputs, settings and the code version of the stage.
+            make: fills the folder that it is given. The folder may hold what a killed attempt left.
+
+        Raises:
+            UserError: no space is left on the disk. The partial folder is kept.
+        """
+        if found := self.find(kind, label, key):
+            return found
+        artifact = self._artifact(kind, label, key)
+        artifact.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{artifact.path}.lock"):
+            if found := self.find(kind, label, key):  # another process made it while we waited
+                return found
+            partial = artifact.path.with_name(artifact.path.name + ".partial")
+            partial.mkdir(exist_ok=True)
+            try:
+                make(partial)
+                _mark_done(partial, key)
+            except UserError:
+                if not any(partial.iterdir()):  # nothing to go on from: leave no trace
+                    partial.rmdir()
+                raise
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise UserError(
+                    f"no space left on the disk while making {artifact.path}: free some and call again"
+                ) from error
+            partial.rename(artifact.path)
+        return artifact
+
+    def _artifact(self, kind: str, label: str, key: dict) -> Artifact:
+        digest = fingerprint(key)
+        return Artifact(self.root / kind / f"{label}-{digest}", digest)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a small file so that a reader or a kill never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _mark_done(folder: Path, key: dict) -> None:
+    files = {
+        str(p.relative_to(folder)): [p.stat().st_size, sha256(p)]
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != DONE
+    }
+    write_text_atomic(folder / DONE, json.dumps({"key": key, "files": files}, indent=1, ensure_ascii=False))

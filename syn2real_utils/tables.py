@@ -1,0 +1,200 @@
+"""Tables to look at: the results in a terminal, in Markdown and in a notebook, and transcripts before and after."""
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.selection import is_chosen
+from syn2real_utils.statistics import ALL, MODELS, holm
+
+NOT_RUN = "not run"
+TEXT = (
+    "target",
+    "tts",
+    "protocol",
+    "backbone",
+    "model",
+    "lam_source",
+    "utterance",
+    "text_id",
+    "reference",
+    "hypothesis",
+    "normaliser",
+)
+SHOWN = MODELS[:4]  # models that have no lam
+MINUS = "\N{MINUS SIGN}"
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read one of a run's tables as it was written: a transcript "nan" is a word, a text_id of digits is no number."""
+    header = pd.read_csv(path, nrows=0).columns
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(header.intersection(TEXT), str),
+        keep_default_na=False,
+        na_values={column: [""] for column in header.difference(TEXT)},
+        float_precision="round_trip",
+    )
+
+
+def overall(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that speak for a run: those that pool its seeds, or where there is one seed, all rows."""
+    if table.empty:
+        return table
+    pooled = table[table.seed.astype(str) == ALL]
+    if pooled.empty and table.seed.nunique() > 1:
+        raise UserError(
+            f"the table has seeds {names(table.seed.unique())} and no row that pools them: make it of all rows in one call"
+        )
+    return table if pooled.empty else pooled
+
+
+def headline(wer: pd.DataFrame, target: str, tts: str) -> dict[str, pd.Series]:
+    """Model -> its one row of a target and TTS: `adapted` and `ensemble` at the chosen lam; models that were not run lack."""
+    rows = overall(wer)
+    rows = rows[(rows.target == target) & (rows.tts == tts)]
+    rows = rows[rows.model.isin(SHOWN) | is_chosen(rows.lam_source)]
+    if not (once := ~rows.model.duplicated()).all():
+        raise UserError(
+            f"{target}, {tts} has several rows of {names(rows.model[~once].unique())}: expected one protocol and backbone"
+        )
+    return {row.model: row for _, row in rows.iterrows()}
+
+
+def results_table(wer: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+    """One row of text per target and TTS: WER in percent by model, and the relative change of adapted against syn_target.
+
+    Several targets end with a row that pools them. Several p are adjusted by Holm over the targets and TTS. What was not
+    run says so. `attrs["note"]` says what the numbers are.
+    """
+    pairs = pairs(wer)
+    at_chosen = overall(changes)
+    at_chosen = at_chosen[(at_chosen.model == "adapted") & is_chosen(at_chosen.lam_source)].set_index(["target", "tts"])
+    single = [pair for pair in pairs if pair in at_chosen.index and pair[0] != ALL]
+    p_values = dict(zip(single, holm([at_chosen.p[pair] for pair in single]), strict=True))
+    p_name = "p (Holm)" if len(single) > 1 else "p"
+    table = []
+    for target, tts in pairs:
+        models = headline(wer, target, tts)
+        row = {"target": "all targets" if target == ALL else target, "TTS": tts}
+        row |= {model: f"{models[model].wer:.1f}" if model in models else NOT_RUN for model in SHOWN}
+        row["adapted (lam)"] = _adapted(models["adapted"]) if "adapted" in models else NOT_RUN
+        change = at_chosen.loc[(target, tts)] if (target, tts) in at_chosen.index else None
+        row["relative change"] = NOT_RUN if change is None else percent_change(change)
+        row[p_name] = NOT_RUN if change is None else _p(p_values.get((target, tts), change.p))
+        table.append(row)
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
+        "left-out source domains. Relative change of adapted against syn_target with its bootstrap interval over texts."
+    )
+    return result
+
+
+def percent_change(change: pd.Series) -> str:
+    """`-12.3 % [-20.1, -4.0]`, with a true minus sign; `undefined` where the baseline makes no error."""
+    if pd.isna(change.relative_change):
+        return "undefined"
+    ends = "no interval" if pd.isna(change.ci_low) else f"[{signed(change.ci_low)}, {signed(change.ci_high)}]"
+    return f"{signed(change.relative_change)} % {ends}"
+
+
+def signed(value: float) -> str:
+    """A number of one decimal with its sign; zero has none."""
+    text = f"{value:+.1f}"
+    return text[1:] if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
+
+
+def as_text(table: pd.DataFrame, width: int = 100) -> str:
+    """The table for a terminal of `width` columns: long headings in two lines, long names cut with an ellipsis."""
+    heads = [_split(str(c)) for c in table]
+    cells = [[str(value) for value in table[c]] for c in table]
+    widths = [max(map(len, [*head, *column])) for head, column in zip(heads, cells, strict=True)]
+    if (over := sum(widths) + 2 * (len(widths) - 1) - width) > 0:
+        widest = max(range(2), key=lambda i: widths[i])  # only the names of target and TTS may be cut
+        widths[widest] = max(4, widths[widest] - over)
+    left = [i < 2 or not any(c[-1:].isdigit() or c[-1:] == "]" for c in column) for i, column in enumerate(cells)]
+    lines = [_line([head[i] for head in heads], widths, left) for i in range(2)]
+    lines = [line for line in lines if line.strip()]
+    lines.append("  ".join("-" * w for w in widths))
+    lines += [_line(row, widths, left) for row in zip(*cells, strict=True)]
+    if note := table.attrs.get("note"):
+        lines += ["", *textwrap.wrap(note, width)]
+    return "\n".join(lines)
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """The table as GitHub Markdown, its note below."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False, name=None)]
+    lines = ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    if note := table.attrs.get("note"):
+        lines += ["", note]
+    return "\n".join(lines)
+
+
+def examples(utterances: pd.DataFrame, n: int = 5, model: str = "adapted") -> pd.DataFrame:
+    """Transcripts of syn_target and of `model` at its chosen lam: the `n` biggest gains and the `n` biggest losses.
+
+    The rule, which nobody's taste enters: per target and TTS, first seed, one utterance per text, by the change in errors and
+    then by text_id. Where there are fewer than `n` of either, all of them are shown; `of` says how many there are.
+
+    Returns:
+        `target, tts, kind (gain|loss), rank, of, utterance, lam, reference, before, after, errors_before, errors_after`.
+    """
+    table = [_examples_of(part, n, model) for _, part in utterances.groupby(["target", "tts"], sort=True)]
+    return pd.concat(table, ignore_index=True) if table else pd.DataFrame()
+
+
+def _examples_of(part: pd.DataFrame, n: int, model: str) -> pd.DataFrame:
+    part = part[part.seed == part.seed.min()]
+    before = part[part.model == "syn_target"][["utterance", "hypothesis", "errors"]]
+    after = part[(part.model == model) & is_chosen(part.lam_source)]
+    both = after.merge(before, on="utterance", suffixes=("_after", "_before"), validate="one_to_one")
+    both = both.rename(columns={"hypothesis_before": "before", "hypothesis_after": "after"})
+    both = (
+        both.assign(delta=both.errors_after - both.errors_before)
+        .sort_values(["text_id", "utterance"])
+        .drop_duplicates("text_id")
+    )
+    gains = both[both.delta < 0].sort_values("delta", kind="stable")
+    losses = both[both.delta > 0].sort_values("delta", kind="stable", ascending=False)
+    shown = [
+        found.head(n).assign(kind=kind, rank=range(1, min(n, len(found)) + 1), of=len(found))
+        for kind, found in (("gain", gains), ("loss", losses))
+    ]
+    columns = ["target", "tts", "kind", "rank", "of", "utterance", "lam"]
+    return pd.concat(shown)[[*columns, "reference", "before", "after", "errors_before", "errors_after"]]
+
+
+def pairs(wer: pd.DataFrame) -> list[tuple[str, str]]:
+    """Every target with every TTS, whether run or not, in the order of the table; pooled targets last."""
+    targets, engines = list(dict.fromkeys(wer.target)), sorted(set(wer.tts))
+    return [(target, tts) for target in sorted(targets, key=lambda t: t == ALL) for tts in engines]
+
+
+def _adapted(row: pd.Series) -> str:
+    return f"{row.wer:.1f} ({'each its own' if pd.isna(row.lam) else f'{row.lam:g}'})"
+
+
+def _p(value: float) -> str:
+    if pd.isna(value):
+        return "undefined"
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _split(heading: str) -> tuple[str, str]:
+    for sign, cut in ((" ", 0), ("_", 1)):
+        if sign in heading:
+            at = heading.index(sign)
+            return heading[: at + cut], heading[at + 1 :]
+    return "", heading
+
+
+def _line(cells: Sequence[str], widths: list[int], left: list[bool]) -> str:
+    cut = [c if len(c) <= w else c[: w - 1] + "\N{HORIZONTAL ELLIPSIS}" for c, w in zip(cells, widths, strict=True)]
+    return "  ".join(
+        c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(cut, widths, left, strict=True)
+    ).rstrip()

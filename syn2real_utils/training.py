@@ -1,0 +1,117 @@
+"""Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context
+from syn2real_utils.profile import TrainingPart
+from syn2real_utils.progress import Progress
+
+POOL = 8  # batches whose clips are sorted by length together
+
+
+def plan_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+    """The batches of a whole fine-tune as lists of indices; a pure function of its arguments.
+
+    Each epoch shuffles the clips, sorts them by length within pools of `POOL` batches, and shuffles the batches.
+    A fraction of an epoch ends it early.
+    """
+    dice = random.Random(seed)
+    plan: list[list[int]] = []
+    per_epoch = -(-len(lengths) // batch_size)
+    wanted = max(1, round(per_epoch * epochs))
+    while len(plan) < wanted:
+        order = list(range(len(lengths)))
+        dice.shuffle(order)
+        pool = batch_size * POOL
+        pooled = [
+            i for at in range(0, len(order), pool) for i in sorted(order[at : at + pool], key=lambda i: lengths[i])
+        ]
+        batches = [pooled[at : at + batch_size] for at in range(0, len(pooled), batch_size)]
+        dice.shuffle(batches)
+        plan += batches
+    return plan[:wanted]
+
+
+def finetune(
+    backbone: Whisper, examples: Sequence[Example], part: TrainingPart, seed: int, threads: int, what: str, into: Path
+) -> None:
+    """Fine-tune `pretrained` on `examples` and save it, with tokenizer and settings, into the folder `into`.
+
+    Goes on from the last of its own checkpoints when a killed call left one there (`part.save_steps`).
+    """
+    torch.set_num_threads(threads)
+    plan = plan_batches([e.features.shape[-1] for e in examples], part.batch_size, part.epochs, seed)
+    work = into / "checkpoints"
+    model = backbone.load()
+    model.config.use_cache = False
+    trainer = _CutContextTrainer(
+        model=model,
+        args=_arguments(part, seed, work),
+        train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
+        data_collator=lambda items: backbone.collate(items[0]),
+        callbacks=[_Report(what, len(plan))],
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    shutil.rmtree(work, ignore_errors=True)
+    model.config.use_cache = True
+    save(backbone, model, into)
+
+
+def save(backbone: Whisper, model: torch.nn.Module, into: Path) -> None:
+    """Save a model as a folder that `transformers.pipeline` opens."""
+    model.save_pretrained(into)
+    for file in backbone.folder.glob("*.json"):
+        if file.name not in ("config.json", "done.json", "lineage.json"):
+            shutil.copyfile(file, into / file.name)
+
+
+class _CutContextTrainer(Trainer):
+    """A Trainer whose encoder context is that of the batch."""
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        with encoder_context(self.accelerator.unwrap_model(model), inputs["input_features"].shape[-1]):
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+class _Report(TrainerCallback):
+    """Progress of a fine-tune."""
+
+    def __init__(self, what: str, steps: int):
+        self.progress = Progress(what, steps)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.progress.step()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.progress.__exit__()
+
+
+def _arguments(part: TrainingPart, seed: int, work: Path) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(work),
+        per_device_train_batch_size=1,  # an item of the data set is a whole batch
+        num_train_epochs=1,  # the plan holds all epochs
+        train_sampling_strategy="sequential",
+        learning_rate=part.learning_rate,
+        warmup_steps=part.warmup_ratio,  # below 1: a share of the steps
+        weight_decay=part.weight_decay,
+        max_grad_norm=part.max_grad_norm,
+        optim="adamw_torch_fused",
+        seed=seed,
+        save_strategy="steps" if part.save_steps else "no",
+        save_steps=part.save_steps or 500,
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        use_cpu=not torch.cuda.is_available(),
+    )

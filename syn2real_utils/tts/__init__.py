@@ -1,0 +1,1 @@
+"""TTS engines: one file per engine, and what they share in `base`."""

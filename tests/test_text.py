@@ -1,0 +1,111 @@
+"""Scoring text and spoken text."""
+
+import random
+
+import pytest
+
+from syn2real_utils.errors import UserError
+from syn2real_utils.text import languages, normalise, normaliser_version, spoken
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis"),
+    [
+        ("El número 5 en el lenguaje de señas.", "el número cinco en el lenguaje de señas"),
+        ("Una moneda europea de 1 céntimo (0,01 €).", "una moneda europea de un céntimo"),
+        ("Una moneda japonesa de 5 yenes (¥5).", "Una moneda japonesa de cinco yenes."),
+        ("Una calculadora. 6x7=42", "Una calculadora, 6 por 7 es 42."),
+        ("Hasta hace poco el 9º planeta.", "hasta hace poco el noveno planeta"),
+        ("Un «tom» (componente de la batería).", "un tom, componente de la batería"),
+        ("UB2006 «Penguin II».", "UB 2.006 Penguin 2"),
+        ("¡Qué 21 años!", "qué veintiún años"),
+        ("31 monedas", "treinta y una monedas"),
+        ("cuesta 2,50 €", "cuesta dos euros con cincuenta céntimos"),
+        ("el 12/10/1492", "el doce de octubre de mil cuatrocientos noventa y dos"),
+        ("-5° y 50%", "menos cinco grados y cincuenta por ciento"),
+    ],
+)
+def test_both_ways_of_writing_score_as_equal_in_spanish(reference, hypothesis):
+    assert normalise(reference, "es") == normalise(hypothesis, "es")
+
+
+@pytest.mark.parametrize(("a", "b"), [("año", "ano"), ("El papá", "El papa"), ("casa", "caza"), ("5", "seis")])
+def test_what_sounds_different_stays_different(a, b):
+    assert normalise(a, "es") != normalise(b, "es")
+
+
+def test_normalised_text_is_lower_case_words_with_their_accents():
+    assert normalise("  ¡¡Un PINGÜINO, «ñandú»\u00a0y pez-león…!! ", "es") == "un pingüino ñandú y pez león"
+    assert normalise("cami\u0301on", "es") == "camíon"  # a combining accent is composed
+    assert normalise("[Música] … ¿?", "es") == ""
+
+
+def test_english_follows_whisper():
+    assert normalise("It's five dollars, 20 percent; colour", "en") == normalise("it is $5 20% colour", "en")
+    assert normalise("6x7=42", "en") == normalise("6 times seven equals forty-two", "en")
+    assert normalise("the 9th planet", "en") == normalise("the ninth planet", "en")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "same"),
+    [
+        ("fr", "La 2e, 5 €", "la deuxième cinq euros"),
+        ("ru", "5 йен", "пять йен"),
+        ("ca", "25 iens", "vint-i-cinc iens"),
+    ],
+)
+def test_numbers_of_other_languages(language, text, same):
+    assert normalise(text, language) == normalise(same, language)
+
+
+@pytest.mark.parametrize("language", ["bg", "el", "am"])
+def test_languages_that_cannot_count_keep_digits_and_say_so_in_the_version(language):
+    assert normalise("100 F-22", language) == "100 f 22"
+    assert "digits" in normaliser_version(language) and "digits" not in normaliser_version("es")
+
+
+@pytest.mark.parametrize("language", ["es", "en", "fr", "ru", "ro", "ca", "bg", "be", "el", "da", "de", "it"])
+def test_normalise_is_idempotent_and_leaves_no_digit(language):
+    dice = random.Random(0)
+    signs = [*"aAñéxXIV 0123456789.,-/$€¥%()[]<>=+ºª°½²…«»¡'", " uno ", " mr. ", " one oh ", "12/10/1999"]
+    for _ in range(300):
+        text = "".join(dice.choice(signs) for _ in range(dice.randrange(1, 25)))
+        once = normalise(text, language)
+        assert normalise(once, language) == once, text
+        if language != "en" and "digits" not in normaliser_version(language):
+            assert not any(c.isdigit() for c in once), text
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Una moneda de 1 dólar ($1), conocida como «loonie».", "Una moneda de un dólar, conocida como loonie."),
+        ("Una oveja bebé (un cordero).", "Una oveja bebé, un cordero."),
+        ("(¥5)", "cinco yenes"),
+        (", porque es terrible…", "porque es terrible..."),
+        ("El número 1 en el lenguaje", "El número uno en el lenguaje"),
+        ("0,50 € y 1.234,5 km", "cincuenta céntimos y mil doscientos treinta y cuatro coma cinco km"),
+        ("007", "cero cero siete"),
+        ("Luis XIV y la letra V", "Luis catorce y la letra V"),
+    ],
+)
+def test_spoken_spanish(text, said):
+    assert spoken(text, "es") == said
+    assert normalise(said, "es") == normalise(text, "es")
+
+
+def test_spoken_english_and_a_huge_number():
+    assert (
+        spoken("On 10/12/1492 it cost $2.50 (cheap)", "en")
+        == "On October twelfth, fourteen ninety-two it cost two dollars and fifty cents, cheap"
+    )
+    assert spoken("9" * 30, "es") == " ".join(["nueve"] * 30)
+
+
+def test_unknown_language_is_one_clear_line():
+    for call in (normalise, spoken):
+        with pytest.raises(UserError, match="unknown language 'xx'"):
+            call("a", "xx")
+    with pytest.raises(UserError, match="'xx'"):
+        normaliser_version("xx")
+    assert {"es", "en", "fr", "ru", "el"} <= set(languages())
