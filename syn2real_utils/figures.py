@@ -103,13 +103,13 @@ def ensemble_comparison(wer: pd.DataFrame) -> Figure:
 def wer_intervals(wer: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     """Dot, whisker and number per model, one facet per target and TTS; under a model with a lam, its change against syn_target."""
     models = [m for m in MODELS if m in set(wer.model)]
-    with _facets(wer, (3.55, 0.75 + 0.38 * len(models)), CHANGE_NOTE) as (_, facets):
+    with _facets(wer, (3.55, 0.75 + 0.38 * len(models)), CHANGE_NOTE) as (figure, facets):
         cells = [(ax, headline(wer, *cell), _changes_of(changes, *cell)) for cell, ax in facets]
         limits = _near_limits([row for _, found, _ in cells for row in found.values()])
         for ax, found, at in cells:
             _whiskers(ax, found, at, models, limits)
             ax.set_xlabel("WER on real speech (%)")
-        return ax.figure
+    return figure
 
 
 def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
@@ -175,13 +175,23 @@ def _facets(
 
 def _label_outer(axes: Sequence[Axes]) -> None:
     """Labels and ticks of x on the lowest axes of a column, of y on the first of a row."""
-    spots = {ax: (ax.get_subplotspec().rowspan.start, ax.get_subplotspec().colspan.start) for ax in axes}
+    spots = {ax: (_row(ax), _column(ax)) for ax in axes}
     for ax, (row, column) in spots.items():
         lowest = row == max(r for r, c in spots.values() if c == column)
         first = column == min(c for r, c in spots.values() if r == row)
         ax.tick_params(labelbottom=lowest, labelleft=first)
         ax.xaxis.label.set_visible(lowest)
         ax.yaxis.label.set_visible(first)
+
+
+def _row(ax: Axes) -> int:
+    spec = ax.get_subplotspec()
+    return spec.rowspan.start if spec else 0
+
+
+def _column(ax: Axes) -> int:
+    spec = ax.get_subplotspec()
+    return spec.colspan.start if spec else 0
 
 
 def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figure:
@@ -202,8 +212,8 @@ def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figu
             ax.set(xlabel="scaling factor λ", ylabel="WER on real speech (%)")
         most = wer.lam.max()
         facets[0][1].set(xlim=(0, most), xticks=np.linspace(0, most, 6).round(6))
-        for row in {ax.get_subplotspec().rowspan.start for ax, _, _ in drawn}:
-            _finish_row([item for item in drawn if item[0].get_subplotspec().rowspan.start == row])
+        for row in {_row(ax) for ax, _, _ in drawn}:
+            _finish_row([item for item in drawn if _row(item[0]) == row])
     return figure
 
 

@@ -26,7 +26,13 @@ class CorpusPart(Part):
     language: str  # ISO 639-1, e.g. "es"
     path: str | None = None  # folder of the user's AudioFolder; only for name: folder
     merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
-    max_utterances: Count | None = None  # per domain, chosen by hash; None: all
+    # per domain, chosen by hash; a mapping caps the domains that it names; None: all
+    max_utterances: Count | dict[str, Count] | None = None
+
+    def most(self, domain: str) -> int | None:
+        """How many utterances of a domain are kept at most; None: all."""
+        cap = self.max_utterances
+        return cap.get(domain) if isinstance(cap, dict) else cap
 
 
 class TtsPart(Part):
@@ -43,7 +49,9 @@ class BackbonePart(Part):
 
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
-    context_step: float = Field(0.2, gt=0)  # seconds; contexts are rounded up to a multiple of it
+    context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
+    # of the products in training and in the encoder; weights, their updates and the decoder are float32 always
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
 
 
 class TrainingPart(Part):
@@ -65,7 +73,8 @@ class EvaluationPart(Part):
 
     protocol: Protocol = "strict"
     folds: int = Field(2, ge=2)  # parts of the target's texts; each is scored by the model that did not see it
-    lam_grid: list[float]
+    lam_grid: list[float]  # of the target
+    selection_grid: list[float]  # of the left-out source domains: the lam that can be chosen
     selection_folds: Count = 1  # of the folds of each left-out source domain, how many choose lam
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
@@ -73,8 +82,12 @@ class EvaluationPart(Part):
 
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
-        if not self.lam_grid or self.lam_grid[0] != 0 or sorted(set(self.lam_grid)) != self.lam_grid:
-            raise ValueError("lam_grid must rise from 0 without repeats")
+        for name in ("lam_grid", "selection_grid"):
+            grid = getattr(self, name)
+            if not grid or grid[0] != 0 or sorted(set(grid)) != grid:
+                raise ValueError(f"{name} must rise from 0 without repeats")
+        if not set(self.selection_grid) <= set(self.lam_grid):
+            raise ValueError("selection_grid must be part of lam_grid")
         if self.selection_folds > self.folds:
             raise ValueError("selection_folds must not exceed folds")
         return self
@@ -189,4 +202,4 @@ def _keys_beside(location: tuple) -> list[str]:
         "evaluation": EvaluationPart,
     }
     owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
-    return list(owner.model_fields)
+    return list(owner.model_fields)  # type: ignore[attr-defined]

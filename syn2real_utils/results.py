@@ -1,23 +1,23 @@
-"""From stages to tidy tables: the rows of each target, the choice of lam, cosines, the geometry of a run's weights.
+"""From stages to tidy rows: what each target's models heard, the choice of lam, cosines, the geometry of a run's weights."""
 
-Every function that needs a model caches its answer in the store as CSV, so that tables, figures and the report are
-made again in seconds and without one.
-"""
-
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, selection, stages, statistics
+from syn2real_utils import checkpoints, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
+from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
-from syn2real_utils.stages import REAL, VectorSpec
-from syn2real_utils.store import Artifact, home, write_text_atomic
-from syn2real_utils.vectors import TaskVector
+from syn2real_utils.stages import VectorSpec
+from syn2real_utils.store import Artifact, Store, home, write_text_atomic
 
-KINDS = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
-CALIBRATION = {"adapted": "sum", "ensemble": "mean"}  # model -> vector of the other sources when one is left out
+Kind = Literal["pooled", "mean", "sum"]
+VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
+# model -> vector of the other source domains when one is left out
+LEFT_OUT: dict[str, Kind] = {"adapted": "sum", "ensemble": "mean"}
 
 
 def run_folder(profile: Profile) -> Path:
@@ -25,41 +25,34 @@ def run_folder(profile: Profile) -> Path:
     return home() / "runs" / profile.name
 
 
-def folds(profile: Profile) -> list[int | None]:
-    """The parts of a target that are scored in turn; None: all of it at once, its texts being known."""
-    return [None] if profile.evaluation.protocol == "catalogue" else list(range(profile.evaluation.folds))
-
-
-def test_rows(profile: Profile, domain: str, fold: int | None) -> pd.DataFrame:
-    """The real utterances of a domain that are scored in one fold."""
-    rows = stages.real_rows(profile)
-    rows = rows[rows.domain == domain]
-    return rows if fold is None else rows[rows.fold == fold]
+def spec(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
+    """The task vector of a target: of all its source domains, pooled (`adapted`) or the mean of theirs (`ensemble`)."""
+    return VectorSpec(VECTOR_OF[model], tts, stages.source_domains(profile, target), seed)
 
 
 def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFrame:
     """pretrained, real_source and syn_source on the target's real clips."""
-    sources, rows = stages.source_domains(profile, target), test_rows(profile, target, None)
+    rows, sources = _all_test_rows(profile, target), stages.source_domains(profile, target)
     models: dict[str, Artifact | None] = {
         "pretrained": None,
         "real_source": stages.finetuned(profile, REAL, sources, seed),
         "syn_source": stages.finetuned(profile, tts, sources, seed),
     }
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, m, rows)).assign(model=n, lam=float("nan"))
-        for n, m in models.items()
+        _scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+        for name, model in models.items()
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)
 
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
-    """syn_target, and `adapted` (or `ensemble`) over the lam grid, on the target's real clips."""
-    spec = VectorSpec(KINDS[model], tts, stages.source_domains(profile, target), seed)
-    parts = [_sweep(profile, target, tts, seed, spec, fold, profile.evaluation.lam_grid) for fold in folds(profile)]
-    rows = pd.concat(parts)
-    base = rows[rows.lam == 0].assign(model="syn_target", lam=float("nan"))
-    scored = rows.assign(model=model)
-    return (pd.concat([base, scored]) if model == "adapted" else scored).assign(target=target, tts=tts, seed=seed)
+    """`adapted` (with syn_target) over the lam grid, or `ensemble` over the selection grid, on the target's real clips."""
+    grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
+    rows = _sweep(profile, target, spec(profile, target, tts, seed, model), grid, stages.folds(profile))
+    scored = [rows.assign(model=model)]
+    if model == "adapted":
+        scored = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *scored]
+    return pd.concat(scored).assign(target=target, tts=tts, seed=seed)
 
 
 def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -69,54 +62,174 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out.
 
     Returns:
-        `tts, vector, target, seed, domain, lam, errors, n_words`.
+        The columns of `selection.SELECTION_COLUMNS`.
     """
     sources, parts = stages.source_domains(profile, target), []
-    scored = folds(profile)[: profile.evaluation.selection_folds]
+    scored, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
     for domain in sources:
-        spec = VectorSpec(CALIBRATION[model], tts, tuple(d for d in sources if d != domain), seed)
-        grid = profile.evaluation.selection_grid
-        rows = pd.concat([_sweep(profile, domain, tts, seed, spec, fold, grid) for fold in scored])
+        others = VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
+        rows = _sweep(profile, domain, others, grid, scored)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
-    return pd.concat(parts, ignore_index=True).assign(tts=tts, vector=KINDS[model], target=target, seed=seed)
+    table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    return table[list(selection.SELECTION_COLUMNS)]
 
 
-def utterance_rows(profile: Profile, target: str) -> pd.DataFrame:
-    """All rows of one target, lam chosen and oracle marked."""
+def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> float:
+    """The lam that the left-out source domains choose; nothing of the target is looked at."""
+    return selection.choose(selection_scores(profile, target, tts, seed, model))
+
+
+def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(VECTOR_OF)) -> pd.DataFrame:
+    """All rows of one target in the columns of tables/utterances.csv, lam chosen and oracle marked."""
     parts = []
     for seed in profile.seeds:
-        for part in profile.tts:
-            parts.append(source_scores(profile, target, part.name, seed))
-            for model in KINDS:
-                chosen = selection.choose(selection_scores(profile, target, part.name, seed, model))
-                parts.append(selection.mark(target_scores(profile, target, part.name, seed, model), model, chosen))
+        for tts in (part.name for part in profile.tts):
+            parts.append(source_scores(profile, target, tts, seed).assign(lam_source=""))
+            for model in models:
+                chosen = chosen_lam(profile, target, tts, seed, model)
+                parts.append(selection.mark(target_scores(profile, target, tts, seed, model), model, chosen))
     rows = pd.concat(parts, ignore_index=True)
-    return rows.assign(protocol=profile.evaluation.protocol, backbone=profile.backbone.name)[
-        list(statistics.UTTERANCE_COLUMNS)
+    rows = rows.assign(protocol=profile.evaluation.protocol, backbone=profile.backbone.name)
+    return rows[list(statistics.UTTERANCE_COLUMNS)]
+
+
+def all_utterances(profile: Profile) -> pd.DataFrame:
+    """`utterance_rows` of every target."""
+    return pd.concat([utterance_rows(profile, target) for target in profile.targets], ignore_index=True)
+
+
+def all_selections(profile: Profile) -> pd.DataFrame:
+    """`selection_scores` of every target, TTS, model and seed."""
+    return pd.concat(
+        [
+            selection_scores(profile, target, part.name, seed, model)
+            for target in profile.targets
+            for part in profile.tts
+            for seed in profile.seeds
+            for model in VECTOR_OF
+        ],
+        ignore_index=True,
+    )
+
+
+def write_run(profile: Profile) -> Path:
+    """Make what a run lacks and write its rows, its profile and what made it; return its folder."""
+    folder = run_folder(profile)
+    rows = {
+        "utterances": all_utterances(profile),
+        "selection": all_selections(profile),
+        "cosines": domain_cosines(profile),
+        "geometry": all_planes(profile),
+    }
+    write_text_atomic(folder / report.PROFILE, profile.to_yaml())
+    about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
+    write_text_atomic(folder / "run.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    report.write_rows(folder, rows)
+    return folder
+
+
+def domain_cosines(profile: Profile) -> pd.DataFrame:
+    """Cosine between the vectors of any two (TTS, source domain), whole and by module.
+
+    Returns:
+        `seed, tts_a, domain_a, tts_b, domain_b, module, cosine, norm_a, norm_b`.
+    """
+    return pd.concat([_cosines(profile, seed) for seed in profile.seeds], ignore_index=True)
+
+
+def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFrame:
+    """Where a run's models lie in the plane through syn_source, real_source and syn_target (of the first fold).
+
+    Returns:
+        `target, tts, seed, model, lam, x, y, distance`; `lam` is empty but for `adapted`, on the grid.
+    """
+    sources, fold = stages.source_domains(profile, target), stages.folds(profile)[0]
+    models = {
+        "real_source": stages.finetuned(profile, REAL, sources, seed),
+        "syn_source": stages.finetuned(profile, tts, sources, seed),
+        "syn_target": stages.syn_target(profile, tts, target, seed, fold),
+    }
+    key = {"version": 1, "parent": stages.parent(profile), **{n: m.fingerprint for n, m in models.items()}}
+
+    def make() -> pd.DataFrame:
+        folders = {"pretrained": stages.pretrained(profile)} | {name: model.path for name, model in models.items()}
+        found = geometry.plane({name: checkpoints.load_state(folder) for name, folder in folders.items()})
+        points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
+        return pd.DataFrame(points)
+
+    points = _cached("geometry", f"{tts}-{target}-s{seed}", key, make)
+    length, start = (points[points.model == name].iloc[0] for name in ("real_source", "syn_target"))
+    moved = [
+        {"model": "adapted", "lam": lam, "x": start.x + lam * length.x, "y": start.y, "distance": 0.0}
+        for lam in profile.evaluation.lam_grid
     ]
+    table = pd.concat([points, pd.DataFrame(moved)], ignore_index=True).assign(target=target, tts=tts, seed=seed)
+    return table[["target", "tts", "seed", "model", "lam", "x", "y", "distance"]]
 
 
-def cosines(profile: Profile) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cosine between the vectors of any two (TTS, domain), and their norms, whole and by module."""
-    domains = sorted({d for t in profile.targets for d in stages.source_domains(profile, t)})
-    cosine_rows, norm_rows = [], []
-    for seed in profile.seeds:
-        named = {(p.name, d): stages.domain_vector(profile, p.name, d, seed) for p in profile.tts for d in domains}
-        for (tts, domain), tau in named.items():
-            norm_rows += [
-                {"seed": seed, "tts": tts, "domain": domain, "module": m, "norm": n} for m, n in tau.norms().items()
-            ]
-            for (other_tts, other), sigma in named.items():
-                cosine_rows += [
-                    {
-                        "seed": seed,
-                        "tts_a": tts,
-                        "domain_a": domain,
-                        "tts_b": other_tts,
-                        "domain_b": other,
-                        "module": m,
-                        "cosine": c,
-                    }
-                    for m, c in tau.cosines(sigma).items()
-                ]
-    return pd.DataFrame(cosine_rows), pd.DataFrame(norm_rows)
+def all_planes(profile: Profile) -> pd.DataFrame:
+    """`model_plane` of every target and TTS, first seed."""
+    seed = profile.seeds[0]
+    parts = [model_plane(profile, target, part.name, seed) for target in profile.targets for part in profile.tts]
+    return pd.concat(parts, ignore_index=True)
+
+
+def adapted_model(profile: Profile, target: str, tts: str, seed: int) -> Artifact:
+    """`adapted` at its chosen lam as a folder that `transformers.pipeline` opens: the model that scored the first fold."""
+    base = stages.syn_target(profile, tts, target, seed, stages.folds(profile)[0])
+    return stages.adapted(profile, base, spec(profile, target, tts, seed), chosen_lam(profile, target, tts, seed))
+
+
+def _all_test_rows(profile: Profile, target: str) -> pd.DataFrame:
+    return pd.concat([stages.test_rows(profile, target, fold) for fold in stages.folds(profile)], ignore_index=True)
+
+
+def _sweep(
+    profile: Profile, domain: str, vector: VectorSpec, grid: Sequence[float], folds: Sequence[int | None]
+) -> pd.DataFrame:
+    """Scored rows of syn_target + lam * vector on a domain, each fold heard by the model that did not see its texts."""
+    parts = []
+    for fold in folds:
+        model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
+        rows = stages.test_rows(profile, domain, fold)
+        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+    parts = [
+        score(rows, part.set_index("utterance").hypothesis[rows.utterance], profile.corpus.language).assign(lam=lam)
+        for lam, part in heard.groupby("lam")
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
+    domains = sorted({d for target in profile.targets for d in stages.source_domains(profile, target)})
+    named = [(part.name, domain) for part in profile.tts for domain in domains]
+    pairs = [stages.vector_models(profile, VectorSpec("pooled", tts, (d,), seed))[0] for tts, d in named]
+    key = {"version": 1, "pairs": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
+
+    def make() -> pd.DataFrame:
+        states = [(checkpoints.load_state(syn.path), checkpoints.load_state(real.path)) for real, syn in pairs]
+        table = []
+        for module, products in geometry.gram(states).items():
+            angles = geometry.cosines(products)
+            for i, (tts_a, domain_a) in enumerate(named):
+                for j, (tts_b, domain_b) in enumerate(named):
+                    names = {"tts_a": tts_a, "domain_a": domain_a, "tts_b": tts_b, "domain_b": domain_b}
+                    norms = {"norm_a": products[i, i] ** 0.5, "norm_b": products[j, j] ** 0.5}
+                    table.append(names | {"module": module, "cosine": angles[i, j]} | norms)
+        return pd.DataFrame(table)
+
+    return _cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
+
+
+def _cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """A table that needs models to be made, kept in the store."""
+
+    def write(into: Path) -> None:
+        make().to_csv(into / "table.csv", index=False, lineterminator="\n", float_format="%.9g")
+
+    found = Store().build(f"runs/artifacts/{kind}", label, key, write)
+    return pd.read_csv(found.path / "table.csv")

@@ -6,30 +6,34 @@ So any notebook runs alone, and a killed run goes on where it was.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
+import torch
 
-from syn2real_utils import checkpoints
+from syn2real_utils import checkpoints, machine
 from syn2real_utils.backbones import sources
-from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.evaluation import sweep
+from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
 from syn2real_utils.progress import say
-from syn2real_utils.store import Artifact, Store, fingerprint, sha256
-from syn2real_utils.training import finetune
-from syn2real_utils.tts.base import synthesize
+from syn2real_utils.store import Artifact, Store, fingerprint
+from syn2real_utils.tts.base import check_tts, synthesize
 from syn2real_utils.vectors import TaskVector
 
+if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
+    from syn2real_utils.backbones.whisper import Whisper
+
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"corpus": 1, "synthetic": 1, "model": 1, "vector": 1, "transcripts": 1}
-REAL = "real"  # the kind of speech that is not some TTS
+VERSIONS = {"corpus": 1, "synthetic": 1, "model": 1, "transcripts": 1}
+CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
+MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
+ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
 
 
 @dataclass(frozen=True)
@@ -42,35 +46,36 @@ class VectorSpec:
     seed: int
 
 
+def check(profile: Profile) -> None:
+    """Raise UserError for what can be known to be wrong before anything is fetched: an unknown TTS, voice or language."""
+    for part in profile.tts:
+        check_tts(part.name, profile.corpus.language, part.voices)
+
+
 def corpus(profile: Profile) -> Artifact:
     """The corpus as an AudioFolder with folds."""
-    part = profile.corpus
-    key = {
-        "version": VERSIONS["corpus"],
-        "corpus": part.model_dump(),
-        "folds": profile.evaluation.folds,
-        "source": _user_files(part.path),
-    }
-    store = Store()
-    return store.build(
-        "data/corpora",
-        f"{part.name}-{part.language}",
-        key,
-        lambda into: prepare(part, profile.evaluation.folds, store, into),
-    )
+    part, folds, store = profile.corpus, profile.evaluation.folds, Store()
+    return store.build(*_corpus_address(profile), lambda into: prepare(part, folds, store, into))
+
+
+def has_corpus(profile: Profile) -> bool:
+    """Whether the corpus was prepared already."""
+    return Store().find(*_corpus_address(profile)) is not None
 
 
 def real_rows(profile: Profile) -> pd.DataFrame:
     """The real utterances of the profile's domains, with the `path` of each clip."""
     rows = read_audiofolder(corpus(profile).path)
-    wanted = profile.targets if profile.sources == "all" else [*profile.targets, *profile.sources]
-    check_domains(rows, wanted)
-    return rows if profile.sources == "all" else rows[rows.domain.isin(wanted)].reset_index(drop=True)
+    named = [] if profile.sources == "all" else profile.sources
+    check_domains(rows, [*profile.targets, *named])
+    return rows[rows.domain.isin([*profile.targets, *named])].reset_index(drop=True) if named else rows
 
 
 def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
     """The source domains of a target, sorted: the profile's sources but the target itself."""
-    found = tuple(sorted(set(real_rows(profile).domain) - {target}))
+    rows = real_rows(profile)
+    named = set(rows.domain) if profile.sources == "all" else set(profile.sources)
+    found = tuple(sorted(named - {profile.check_target(target)}))
     if len(found) < 2:
         raise UserError(
             f"target '{target}' has {len(found)} source domains: at least 2 are needed, add some to `sources`"
@@ -80,124 +85,165 @@ def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
 
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     """The texts of one domain spoken by one TTS engine, as an AudioFolder."""
-    part, language = profile.tts_part(tts), profile.corpus.language
+    check(profile)
+    part, language, store = profile.tts_part(tts), profile.corpus.language, Store()
     rows = real_rows(profile)
     rows = rows[rows.domain == domain]
-    texts = rows.drop_duplicates("text_id").sort_values("text_id")[["text_id", "transcription"]].values.tolist()
-    key = {
-        "version": VERSIONS["synthetic"],
-        "tts": part.model_dump(),
-        "language": language,
-        "texts": texts,
-        "folds": rows.fold.tolist(),
-    }
-    store = Store()
+    columns = ["text_id", "transcription", "split", "fold"]
+    texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
+    key = {"version": VERSIONS["synthetic"], "tts": part.model_dump(), "language": language, "texts": texts}
+    label = f"{tts}-{language}-{domain}"
     return store.build(
-        "data/synthetic", f"{tts}-{language}-{domain}", key, lambda into: synthesize(rows, part, language, store, into)
+        SYNTHETIC, label, key, lambda into: synthesize(rows, part, language, store, into, profile.threads)
     )
 
 
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:
-    """The synthetic utterances of some domains that passed quality control."""
-    rows = pd.concat(
-        [read_audiofolder(synthetic(profile, tts, d).path, synthetic=True) for d in domains], ignore_index=True
-    )
-    return rows[rows.quality == "ok"].reset_index(drop=True)
+    """All synthetic utterances of some domains; `quality` says what is wrong with a clip, or "ok"."""
+    folders = [synthetic(profile, tts, domain).path for domain in domains]
+    return pd.concat([read_audiofolder(folder, synthetic=True) for folder in folders], ignore_index=True)
 
 
-def backbone(profile: Profile) -> Whisper:
-    """The `pretrained` backbone, fetched and converted at first use."""
-    return _backbone(sources.resolve(profile.backbone.name, Store()), profile.corpus.language, profile.backbone)
+def pretrained(profile: Profile) -> Path:
+    """The folder of the backbone as downloaded, fetched and converted at first use."""
+    return sources.resolve(profile.backbone.name, Store())
 
 
-def training_rows(profile: Profile, speech: str, domains: Sequence[str], held_out: int | None) -> pd.DataFrame:
-    """What a model is fine-tuned on: real speech or that of one TTS, without the texts of fold `held_out`."""
-    if speech == REAL:
-        rows = real_rows(profile)
-        rows = rows[rows.domain.isin(domains)]
-    else:
+def backbone(profile: Profile) -> "Whisper":
+    """Features, tokens and decoding of the backbone."""
+    return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
+
+
+def training_rows(
+    profile: Profile, speech: str, domains: Sequence[str], held_out: int | None = None, known: bool = False
+) -> pd.DataFrame:
+    """What a model is fine-tuned on: real speech or that of one TTS, without the texts of fold `held_out`.
+
+    Where the corpus has an official split: its train part and, of synthetic speech, no text that its test part holds, unless
+    the texts are `known` (protocol `catalogue`). Synthetic clips that quality control flagged are left out.
+    """
+    real = real_rows(profile)
+    real = real[real.domain.isin(domains)]
+    rows = real
+    if speech != REAL:
         rows = synthetic_rows(profile, speech, domains)
-    return rows[rows.fold != held_out] if held_out is not None else rows
+        rows = rows[rows.quality == "ok"]
+        if not known:
+            rows = rows[~rows.text_id.isin(real.text_id[real.split == "test"])]
+    if not known:
+        rows = rows[rows.split.isin(["", "train"])]
+    if held_out is not None:
+        rows = rows[rows.fold != held_out]
+    if rows.empty:
+        raise UserError(f"no {speech} speech of {names(domains)} to train on: see the reports of corpus and TTS")
+    return rows.sort_values("utterance").reset_index(drop=True)
+
+
+def test_rows(profile: Profile, domain: str, fold: int | None) -> pd.DataFrame:
+    """The real utterances of a domain that are scored: of one fold, or of the official test part."""
+    rows = real_rows(profile)
+    rows = rows[(rows.domain == domain) & rows.split.isin(["", "test"]) & ((rows.fold == fold) | (fold is None))]
+    if rows.empty:
+        raise UserError(f"domain '{domain}' has no real clips to score{'' if fold is None else f' in fold {fold}'}")
+    return rows.reset_index(drop=True)
+
+
+def folds(profile: Profile) -> list[int | None]:
+    """The parts of a domain that are scored in turn; [None]: all at once.
+
+    All at once where the texts are known (protocol `catalogue`) and where the corpus has an official split.
+    """
+    if profile.evaluation.protocol == "catalogue" or (real_rows(profile).split != "").any():
+        return [None]
+    return list(range(profile.evaluation.folds))
+
+
+def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | None) -> Artifact:
+    """`pretrained` fine-tuned on synthetic speech of the target's texts, without those of the fold that is scored.
+
+    Protocol `catalogue`: all texts, those that are scored too.
+    """
+    return finetuned(profile, tts, [target], seed, fold, known=profile.evaluation.protocol == "catalogue")
 
 
 def finetuned(
-    profile: Profile, speech: str, domains: Sequence[str], seed: int, held_out: int | None = None
+    profile: Profile,
+    speech: str,
+    domains: Sequence[str],
+    seed: int,
+    held_out: int | None = None,
+    known: bool = False,
 ) -> Artifact:
-    """`pretrained` fine-tuned on real speech or on that of one TTS engine.
+    """`pretrained` fine-tuned on what `training_rows` gives.
 
-    real_source: `speech="real"`, the source domains. syn_source: a TTS, the source domains. syn_target: a TTS, the target
-    domain, without the texts of the fold that is scored (`held_out`; None: all texts, protocol `catalogue`).
+    real_source: `speech="real"`, the source domains. syn_source: a TTS, the source domains. syn_target: see there.
     """
-    domains = sorted(domains)
-    rows = training_rows(profile, speech, domains, held_out).sort_values("utterance")
-    if rows.empty:
-        raise UserError(f"no {speech} speech of {names(domains)} to train on")
-    model = backbone(profile)
-    parent = pretrained_hash(model.folder)
-    key = {
+    domains = tuple(sorted(domains))
+    rows = training_rows(profile, speech, domains, held_out, known)
+    key = model_key(profile, rows, seed)
+    return Store().build(
+        MODELS,
+        _model_label(speech, domains, seed, held_out),
+        key,
+        lambda into: _finetune(profile, rows, _lineage(profile, speech, domains, seed, held_out), into),
+    )
+
+
+def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
+    """All that a fine-tuned model depends on."""
+    sets = sorted({_fingerprint_of(Path(path)) for path in rows.path})
+    return {
         "version": VERSIONS["model"],
-        "parent": parent,
-        "backbone": profile.backbone.model_dump(exclude={"name"}),
+        "parent": parent(profile),
+        "backbone": _backbone_key(profile),
         "training": profile.training.model_dump(exclude={"save_steps"}),
         "language": profile.corpus.language,
-        "clips": [[name, text] for name, text in zip(rows.utterance, rows.transcription, strict=True)],
-        "speech": [Path(p).parent.name for p in sorted({str(_audiofolder(p)) for p in rows.path})],
+        "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
+        "sets": sets,
         "seed": seed,
         "threads": profile.threads,
     }
-    part = "all" if held_out is None else f"without{held_out}"
-    label = f"{speech}-{domains[0] if len(domains) == 1 else f'{len(domains)}domains'}-{part}-s{seed}"
-    lineage = Lineage(
-        kind="model",
-        architecture=checkpoints.architecture(model.folder),
-        parent=parent,
-        corpus=f"{profile.corpus.name}-{profile.corpus.language}",
-        speech=speech,
-        domains=domains,
-        held_out=held_out,
-        seed=seed,
-    )
-
-    def make(into: Path) -> None:
-        say(f"fine-tune on {speech} speech of {names(domains)}: {len(rows)} clips")
-        examples = [
-            Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)
-        ]
-        finetune(model, examples, profile.training, seed, profile.threads, f"fine-tune {label}", into)
-        checkpoints.write_lineage(into, lineage)
-
-    return Store().build("runs/artifacts/models", label, key, make)
 
 
-def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
-    """tau = real_source - syn_source as a file of its own (of the pooled source domains)."""
-    real, syn = pair(profile, spec.tts, spec.domains, spec.seed)
-    key = {"version": VERSIONS["vector"], "real": real.fingerprint, "syn": syn.fingerprint}
-    return Store().build(
-        "runs/artifacts/vectors",
-        f"{spec.tts}-{len(spec.domains)}domains-s{spec.seed}",
-        key,
-        lambda into: checkpoints.subtract(real.path, syn.path, into / "vector"),
-    )
-
-
-def pair(profile: Profile, tts: str, domains: Sequence[str], seed: int) -> tuple[Artifact, Artifact]:
-    """real_source and syn_source of some domains."""
-    return finetuned(profile, REAL, domains, seed), finetuned(profile, tts, domains, seed)
+def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Artifact]]:
+    """(real_source, syn_source) behind a vector: one pair, or one for each domain."""
+    parts = [spec.domains] if spec.kind == "pooled" else [(domain,) for domain in spec.domains]
+    return [
+        (finetuned(profile, REAL, part, spec.seed), finetuned(profile, spec.tts, part, spec.seed)) for part in parts
+    ]
 
 
 def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
     """The task vector that a spec names, in memory."""
-    if spec.kind == "pooled":
-        return checkpoints.load_vector(task_vector(profile, spec).path / "vector")[0]
-    parts = (domain_vector(profile, spec.tts, d, spec.seed) for d in spec.domains)
-    return TaskVector.mean(parts) if spec.kind == "mean" else TaskVector.sum(parts)
+    parts = (_between(real, syn) for real, syn in vector_models(profile, spec))
+    return TaskVector.sum(parts) if spec.kind == "sum" else TaskVector.mean(parts)
 
 
-def domain_vector(profile: Profile, tts: str, domain: str, seed: int) -> TaskVector:
-    """tau of one source domain."""
-    real, syn = pair(profile, tts, [domain], seed)
-    return TaskVector.between(checkpoints.load_state(syn.path), checkpoints.load_state(real.path))
+def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
+    """A pooled or mean vector as a folder with vector.safetensors."""
+    pairs, store = vector_models(profile, spec), Store()
+    key = {"kind": spec.kind, "models": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
+
+    def make(into: Path) -> None:
+        if spec.kind == "pooled":
+            ((real, syn),) = pairs
+            checkpoints.subtract(real.path, syn.path, into, overwrite=True)
+        else:
+            pooled = [task_vector(profile, VectorSpec("pooled", spec.tts, (d,), spec.seed)) for d in spec.domains]
+            checkpoints.mean([part.path for part in pooled], into, overwrite=True)
+
+    what = spec.domains[0] if len(spec.domains) == 1 else f"{spec.kind}{len(spec.domains)}"
+    return store.build(VECTORS, f"{spec.tts}-{what}-s{spec.seed}", key, make)
+
+
+def adapted(profile: Profile, base: Artifact, spec: VectorSpec, lam: float) -> Artifact:
+    """theta_base + lam * tau as a folder that `transformers.pipeline` opens."""
+    tau = task_vector(profile, spec)
+    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam}
+    label = f"{base.path.name.rsplit('-', 1)[0]}-lam{lam:g}"
+    return Store().build(
+        ADAPTED, label, key, lambda into: checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
+    )
 
 
 def transcripts(
@@ -210,6 +256,7 @@ def transcripts(
     """What `model + lam * vector` hears in real clips.
 
     Args:
+        profile: of the run.
         model: a fine-tuned model; None: `pretrained`, which is heard with the full context of 30 s.
         rows: real utterances.
         spec: the vector; None: the model as it is.
@@ -218,47 +265,126 @@ def transcripts(
     Returns:
         `lam, utterance, hypothesis`.
     """
-    asr = backbone(profile)
+    pairs = vector_models(profile, spec) if spec else []
     key = {
         "version": VERSIONS["transcripts"],
-        "model": model.fingerprint if model else pretrained_hash(asr.folder),
-        "vector": _vector_key(profile, spec) if spec else None,
+        "model": model.fingerprint if model else parent(profile),
+        "vector": [spec.kind, *[[a.fingerprint, b.fingerprint] for a, b in pairs]] if spec else None,
         "lams": list(lams),
-        "corpus": corpus(profile).fingerprint,
-        "utterances": rows.utterance.tolist(),
+        "clips": fingerprint([corpus(profile).fingerprint, *rows.utterance]),
         "language": profile.corpus.language,
-        "backbone": profile.backbone.model_dump(exclude={"name"}),
+        "backbone": _backbone_key(profile),
         "batch_size": profile.evaluation.batch_size,
         "threads": profile.threads,
     }
-
-    def make(into: Path) -> None:
-        import torch
-
-        torch.set_num_threads(profile.threads)
-        heard = asr.load(model.path if model else None)
-        clips = [asr.features(p, full=model is None) for p in rows.path]
-        batch = profile.evaluation.batch_size
-        tau = vector(profile, spec) if spec else None
-        texts = sweep(asr, heard, tau, lams, clips, batch) if tau else {0.0: asr.transcribe(heard, clips, batch)}
-        table = [
-            {"lam": lam, "utterance": u, "hypothesis": h}
-            for lam, hs in texts.items()
-            for u, h in zip(rows.utterance, hs, strict=True)
-        ]
-        pd.DataFrame(table).to_csv(into / "transcripts.csv", index=False)
-
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
-    found = Store().build("runs/artifacts/transcripts", label, key, make)
+    found = Store().build(
+        TRANSCRIPTS, label, key, lambda into: _transcribe(profile, model, rows, spec, lams, into / "transcripts.csv")
+    )
     return pd.read_csv(found.path / "transcripts.csv", keep_default_na=False)
 
 
-@lru_cache(maxsize=4)
-def pretrained_hash(folder: Path) -> str:
+def parent(profile: Profile) -> str:
     """Hash of the pretrained weights: the parent in every lineage."""
+    return _weights_hash(pretrained(profile))
+
+
+def _finetune(profile: Profile, rows: pd.DataFrame, lineage: Lineage, into: Path) -> None:
+    from syn2real_utils.backbones.whisper import Example
+    from syn2real_utils.training import finetune
+
+    model = backbone(profile)
+    what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
+    say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
+    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
+    finetune(model, examples, profile.training, lineage.seed or 0, profile.threads, what, into)
+    checkpoints.write_lineage(into, lineage)
+
+
+def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> Lineage:
+    return Lineage(
+        kind="model",
+        architecture=checkpoints.architecture(pretrained(profile)),
+        parent=parent(profile),
+        corpus=f"{profile.corpus.name}-{profile.corpus.language}",
+        speech=speech,
+        domains=domains,
+        held_out=held_out,
+        seed=seed,
+        protocol=profile.evaluation.protocol,
+    )
+
+
+def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:
+    what = domains[0] if len(domains) == 1 else f"{len(domains)}domains"
+    return f"{speech}-{what}{'' if held_out is None else f'-without{held_out}'}-s{seed}"
+
+
+def _transcribe(
+    profile: Profile,
+    model: Artifact | None,
+    rows: pd.DataFrame,
+    spec: VectorSpec | None,
+    lams: Sequence[float],
+    file: Path,
+) -> None:
+    from syn2real_utils.evaluation import sweep
+
+    torch.set_num_threads(profile.threads)
+    asr, size = backbone(profile), profile.evaluation.batch_size
+    heard = asr.load(model.path if model else None)
+    clips = [asr.features(path, full=model is None) for path in rows.path]
+    tau = vector(profile, spec) if spec else None
+    texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
+    table = [
+        {"lam": lam, "utterance": utterance, "hypothesis": hypothesis}
+        for lam, said in texts.items()
+        for utterance, hypothesis in zip(rows.utterance, said, strict=True)
+    ]
+    pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
+
+
+def _between(real: Artifact, syn: Artifact) -> TaskVector:
+    return TaskVector.between(checkpoints.load_state(syn.path), checkpoints.load_state(real.path))
+
+
+def _backbone_key(profile: Profile) -> dict:
+    part = profile.backbone
+    return part.model_dump(exclude={"name"}) | {"precision": machine.precision(part.precision)}
+
+
+def _fingerprint_of(clip: Path) -> str:
+    """Fingerprint of the artifact that a clip lies in: `<label>-<fingerprint>/clips/<domain>/<clip>`."""
+    return clip.parents[2].name.rsplit("-", 1)[1]
+
+
+def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
+    part = profile.corpus
+    key = {
+        "version": VERSIONS["corpus"],
+        "corpus": part.model_dump(mode="json"),
+        "folds": profile.evaluation.folds,
+        "files": _user_files(part.path),
+    }
+    return CORPORA, f"{part.name}-{part.language}", key
+
+
+def _user_files(path: str | None) -> list[list[object]] | None:
+    """Name, size and time of every file of a user's folder: when one changes, the corpus is prepared anew."""
+    if path is None or not Path(path).expanduser().is_dir():
+        return None
+    root = Path(path).expanduser()
+    stats = {str(p.relative_to(root)): p.stat() for p in sorted(root.rglob("*")) if p.is_file()}
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()]
+
+
+@lru_cache(maxsize=4)
+def _weights_hash(folder: Path) -> str:
     return checkpoints.weights_hash(folder)
 
 
 @lru_cache(maxsize=2)
-def _backbone(folder: Path, language: str, part: BackbonePart) -> Whisper:
+def _backbone(folder: Path, language: str, part: BackbonePart) -> "Whisper":
+    from syn2real_utils.backbones.whisper import Whisper
+
     return Whisper(folder, language, part)

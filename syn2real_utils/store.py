@@ -77,14 +77,14 @@ class Store:
             return None
         return artifact
 
-    def build(self, kind: str, label: str, key: dict, make: Callable[[Path], None]) -> Artifact:
+    def build(self, kind: str, label: str, key: dict, make: Callable[[Path], object]) -> Artifact:
         """Return the artifact for `key`; when there is none, let `make(folder)` fill a folder and publish it.
 
         Args:
             kind: folder below the root, e.g. `data/corpora` or `runs/artifacts/models`.
             label: readable start of the folder's name.
             key: JSON-able description of all inputs, settings and the code version of the stage.
-            make: fills the folder that it is given. The folder may hold what a killed attempt left.
+            make: fills the folder that it is given, which may hold what a killed attempt left; its value is dropped.
 
         Raises:
             UserError: no space is left on the disk. The partial folder is kept.
@@ -97,6 +97,8 @@ class Store:
             if found := self.find(kind, label, key):  # another process made it while we waited
                 return found
             partial = artifact.path.with_name(artifact.path.name + ".partial")
+            for stale in partial.parent.glob(f".{partial.name}.*"):  # of a killed checkpoints.apply and its like
+                shutil.rmtree(stale)
             partial.mkdir(exist_ok=True)
             try:
                 make(partial)

@@ -70,14 +70,14 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
     Several targets end with a row that pools them. Several p are adjusted by Holm over the targets and TTS. What was not
     run says so. `attrs["note"]` says what the numbers are.
     """
-    pairs = pairs(wer)
+    cells = pairs(wer)
     at_chosen = overall(changes)
     at_chosen = at_chosen[(at_chosen.model == "adapted") & is_chosen(at_chosen.lam_source)].set_index(["target", "tts"])
-    single = [pair for pair in pairs if pair in at_chosen.index and pair[0] != ALL]
+    single = [pair for pair in cells if pair in at_chosen.index and pair[0] != ALL]
     p_values = dict(zip(single, holm([at_chosen.p[pair] for pair in single]), strict=True))
     p_name = "p (Holm)" if len(single) > 1 else "p"
     table = []
-    for target, tts in pairs:
+    for target, tts in cells:
         models = headline(wer, target, tts)
         row = {"target": "all targets" if target == ALL else target, "TTS": tts}
         row |= {model: f"{models[model].wer:.1f}" if model in models else NOT_RUN for model in SHOWN}

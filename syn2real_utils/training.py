@@ -1,5 +1,6 @@
 """Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
 
+import gc
 import random
 import shutil
 from collections.abc import Sequence
@@ -50,10 +51,11 @@ def finetune(
     plan = plan_batches([e.features.shape[-1] for e in examples], part.batch_size, part.epochs, seed)
     work = into / "checkpoints"
     model = backbone.load()
+    model.train()
     model.config.use_cache = False
     trainer = _CutContextTrainer(
         model=model,
-        args=_arguments(part, seed, work),
+        args=_arguments(part, backbone.precision == "bfloat16", seed, work),
         train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
         data_collator=lambda items: backbone.collate(items[0]),
         callbacks=[_Report(what, len(plan))],
@@ -62,6 +64,8 @@ def finetune(
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True
     save(backbone, model, into)
+    del trainer, model
+    gc.collect()  # trainer and model refer to each other: else two models and their optimisers meet in memory
 
 
 def save(backbone: Whisper, model: torch.nn.Module, into: Path) -> None:
@@ -93,7 +97,7 @@ class _Report(TrainerCallback):
         self.progress.__exit__()
 
 
-def _arguments(part: TrainingPart, seed: int, work: Path) -> TrainingArguments:
+def _arguments(part: TrainingPart, bfloat16: bool, seed: int, work: Path) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(work),
         per_device_train_batch_size=1,  # an item of the data set is a whole batch
@@ -103,6 +107,7 @@ def _arguments(part: TrainingPart, seed: int, work: Path) -> TrainingArguments:
         warmup_steps=part.warmup_ratio,  # below 1: a share of the steps
         weight_decay=part.weight_decay,
         max_grad_norm=part.max_grad_norm,
+        bf16=bfloat16,
         optim="adamw_torch_fused",
         seed=seed,
         save_strategy="steps" if part.save_steps else "no",

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from syn2real_utils.corpora import base, folder, tuxpaint
+from syn2real_utils.corpora import base, folder
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.store import Store, sha256
@@ -107,7 +107,7 @@ def test_merge_of_the_profile_replaces_the_default(stamps, tmp_path):
 
 
 def test_max_utterances_keeps_all_recordings_of_a_text_together(stamps, tmp_path):
-    rows, _, into = prepared(tmp_path, tux(stamps, max_utterances=3))
+    rows, _, _ = prepared(tmp_path, tux(stamps, max_utterances=3))
     counts = rows[rows.domain == "animals"].groupby("text_id").size()
     assert counts.sum() == 3
     everything, _, _ = prepared(tmp_path, tux(stamps))

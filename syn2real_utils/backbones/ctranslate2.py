@@ -31,7 +31,6 @@ from transformers import (
 
 from syn2real_utils.errors import UserError, names
 
-CONVERSION = 1  # raise it when `convert` writes something else: converted folders are made again
 VERSION, SPEC = 6, "WhisperSpec"
 DTYPES = {0: np.float32, 1: np.int8, 2: np.int16, 3: np.int32, 4: np.float16}
 END = "<|endoftext|>"

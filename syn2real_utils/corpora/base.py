@@ -189,11 +189,14 @@ def publish(
         _unscorable(normalise(t, part.language), s) for t, s in zip(rows.transcription, rows.duration, strict=True)
     ]
     rows, dropped = _drop(rows, reasons, dropped)
-    if part.max_utterances:
-        few = _choose(rows, part.max_utterances)
-        rows, dropped = _drop(
-            rows, ["" if t in few else f"over max_utterances {part.max_utterances}" for t in rows.text_id], dropped
-        )
+    if isinstance(part.max_utterances, dict):
+        check_domains(rows, list(part.max_utterances))
+    few = _choose(rows, part)
+    reasons = [
+        "" if t in few else f"over max_utterances {part.most(d)}"
+        for t, d in zip(rows.text_id, rows.domain, strict=True)
+    ]
+    rows, dropped = _drop(rows, reasons, dropped)
     if rows.empty:
         raise UserError(
             f"the corpus {part.name} has nothing to score in '{part.language}': see what was dropped: {names(sorted({r for _, r in dropped}))}"
@@ -267,11 +270,11 @@ def _drop(
     return rows[[not r for r in reasons]].reset_index(drop=True), [*dropped, *lost]
 
 
-def _choose(rows: pd.DataFrame, most: int) -> set[str]:
-    """Texts of at most `most` utterances per domain, in hash order; a text comes with all its recordings."""
+def _choose(rows: pd.DataFrame, part: CorpusPart) -> set[str]:
+    """Texts of at most `max_utterances` per domain, in hash order; a text comes with all its recordings."""
     chosen = set()
-    for _, ids in rows.groupby("domain").text_id:
-        left = most
+    for domain, ids in rows.groupby("domain").text_id:
+        left = part.most(str(domain)) or len(ids)
         for name, count in ids.value_counts().sort_index().items():  # text_id is a hash
             if count <= left:
                 chosen.add(name)
@@ -284,7 +287,8 @@ def _place(clip: Path, target: Path, linked: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if linked:
         try:
-            return os.link(clip, target)
+            os.link(clip, target)
+            return
         except OSError:  # another file system, or one without links
             pass
     shutil.copyfile(clip, target)

@@ -1,0 +1,217 @@
+"""The command line: `syn2real ...`. Exit status 0 done, 2 bad input (one clear line), 1 a fault of ours."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from syn2real_utils import __version__
+from syn2real_utils.errors import JobError, UserError
+
+# Modules that import torch or transformers are imported by the command that needs them: `--help` answers at once.
+
+app = typer.Typer(
+    name="syn2real",
+    help="SYN2REAL: task arithmetic that closes the synthetic-to-real gap in speech recognition.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+vector = typer.Typer(
+    help="Task vectors and models on disk: tau = real - syn, base + lam * tau.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(vector, name="vector")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or vector that stands there.")]
+Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, and what each profile lacks."""
+    from syn2real_utils import doctor as examination
+
+    found = examination.examine()
+    typer.echo(_json(found) if as_json else examination.text(found))
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Argument(help="Name of a profile, or the path of its YAML file.")],
+    cores: Annotated[int, typer.Option(help="Cores to use; 0: all.", min=0)] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: jobs, hours, gigabytes.")] = False,
+    settings: Settings = None,
+) -> None:
+    """Run a profile: all notebooks, tables, figures and the report. A run that was stopped goes on where it was."""
+    from syn2real_utils import runs
+    from syn2real_utils.profile import load_profile, parse_overrides
+
+    resolved = load_profile(profile, parse_overrides(settings or []))
+    typer.echo(runs.preview(resolved, cores) if dry_run else runs.run(resolved, cores))
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="Name or number of a notebook, e.g. 03_finetune or 03.")],
+    parameters: Parameters = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The executed copy; default runs/notebooks/NAME.ipynb.")
+    ] = None,
+) -> None:
+    """Execute one notebook through papermill, its parameters checked first."""
+    from syn2real_utils import notebook as runner
+    from syn2real_utils.store import home
+
+    given = dict(_pair(text) for text in parameters or [])
+    target = out or home() / "runs" / "notebooks" / f"{runner.notebook_path(name).stem}.ipynb"
+    with runner.telling():
+        runner.execute(name, given, target)
+    typer.echo(f"executed {target}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a backbone.")],
+    corpus: Annotated[Path, typer.Argument(help="AudioFolder with metadata.csv: file_name,transcription,domain.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="CSV to write: one row per utterance.")],
+    domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
+    language: Annotated[str | None, typer.Option(help="ISO 639-1; default: the folder's column `language`.")] = None,
+    full_context: Annotated[bool, typer.Option("--full-context", help="Pad every clip to 30 s.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on real speech: WER and CER with their intervals, and a row of edit counts per utterance."""
+    from syn2real_utils import standalone
+
+    result = standalone.evaluate(model, corpus, out, domain, language, full_context)
+    typer.echo(_json(result.as_data()) if as_json else result.line())
+
+
+@app.command()
+def figures(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
+    """Draw every figure and table of a run again from its CSV; no model is needed."""
+    from syn2real_utils import report, runs
+
+    for path in report.redraw(runs.find(run_name)):
+        typer.echo(path)
+
+
+@app.command(name="report")
+def report_command(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
+    """Write the HTML report of a run, with the clips of its examples inside."""
+    from syn2real_utils import notebook, runs
+
+    with notebook.telling():
+        typer.echo(runs.write_report(runs.find(run_name)))
+
+
+@vector.command()
+def subtract(real: Path, syn: Path, out: Out, overwrite: Overwrite = False) -> None:
+    """Write tau = REAL - SYN."""
+    from syn2real_utils import checkpoints
+
+    checkpoints.subtract(real, syn, out, overwrite)
+    typer.echo(f"wrote the task vector {out}")
+
+
+@vector.command()
+def apply(
+    base: Path,
+    tau: Path,
+    lam: Annotated[str, typer.Option("--lam", help="Scaling factor, e.g. 0.4.")],
+    out: Out,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write BASE + lam * TAU, a model in the base's files and types."""
+    from syn2real_utils import checkpoints
+
+    checkpoints.apply(base, tau, lam, out, overwrite)
+    typer.echo(f"wrote the model {out}")
+
+
+@vector.command()
+def mean(taus: list[Path], out: Out, overwrite: Overwrite = False) -> None:
+    """Write the mean of task vectors: the ensemble."""
+    from syn2real_utils import checkpoints
+
+    checkpoints.mean(taus, out, overwrite)
+    typer.echo(f"wrote the task vector {out}")
+
+
+@vector.command()
+def cosine(a: Path, b: Path, as_json: Json = False) -> None:
+    """Print the cosine of two task vectors, whole and by module."""
+    from syn2real_utils import checkpoints
+
+    found = checkpoints.cosine(a, b)
+    typer.echo(
+        _json(found) if as_json else "\n".join(f"{module + ':':<12}{value:+.4f}" for module, value in found.items())
+    )
+
+
+@vector.command()
+def info(path: Path, as_json: Json = False) -> None:
+    """Print what a model or a task vector is and where it comes from."""
+    from syn2real_utils import checkpoints
+
+    found = checkpoints.info(path)
+    lines = [f"{key + ':':<14}{_short(value)}" for key, value in found.items() if key != "lineage"]
+    typer.echo(_json(found) if as_json else "\n".join([*lines, "lineage:", _json(found["lineage"])]))
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Answer --version."""
+    if show:
+        typer.echo(f"syn2real {__version__}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `syn2real`."""
+    try:
+        status = app(arguments, standalone_mode=False)
+    except UserError as error:
+        _refuse(str(error))
+    except JobError as error:
+        sys.stderr.write(f"failed: {error}\n")
+        sys.exit(1)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("stopped; call again to go on\n")
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
+            raise
+        _refuse(error.format_message())
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise UserError(f"parameter '{text}': expected name=value, e.g. profile=quickstart")
+    return name, value
+
+
+def _short(value: object) -> object:
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What this machine and this code are: written beside every run, so that a run explains itself."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from syn2real_utils import __version__
+
+Precision = Literal["float32", "bfloat16"]
+PACKAGES = ("torch", "transformers", "datasets", "jiwer", "onnxruntime", "papermill", "snakemake")
+
+
+def about() -> dict[str, object]:
+    """Code, machine and versions as plain data."""
+    return {
+        "syn2real_utils": __version__,
+        "commit": commit(),
+        "machine": f"{cpu()}, {os.cpu_count()} cores, {memory_gb():.0f} GB of memory",
+        "GPU": gpu() or "none",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "packages": _packages(),
+    }
+
+
+def commit() -> str:
+    """Commit of the code, with "+changes" when the working tree differs; "unknown" outside a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        found = _git(folder, "rev-parse", "--short=12", "HEAD")
+        return found + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def cpu() -> str:
+    """Name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def memory_gb() -> float:
+    """Memory of the machine in GB."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def gpu() -> str | None:
+    """Name of the first GPU."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Precision:
+    """What products are computed in: `auto` is bfloat16 where the machine has instructions for it."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
+
+
+def versions() -> str:
+    """One line for a notebook: code and versions."""
+    return f"syn2real_utils {__version__} at {commit()}; " + _packages()
+
+
+def _packages() -> str:
+    return ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    result = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout.strip()

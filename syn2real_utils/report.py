@@ -1,0 +1,146 @@
+"""A run's tables, figures and HTML report, made from its CSV alone: no model, no GPU, no network.
+
+`tables/` holds the rows that need models (utterances, selection, cosines, geometry) and what is computed from them.
+"""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
+
+from syn2real_utils import diagrams, figures, selection, statistics, tables
+from syn2real_utils.errors import UserError
+from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.store import write_text_atomic
+
+PROFILE = "profile.yaml"
+ROWS = ("utterances", "selection", "cosines", "geometry")  # tables that need models
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+SHOWN = 5  # gains and losses in the report, per target and TTS
+
+
+def write_rows(folder: Path, rows: dict[str, pd.DataFrame]) -> None:
+    """Write the tables that need models as CSV below `folder`/tables."""
+    for name, table in rows.items():
+        _write(folder, name, table)
+
+
+def redraw(folder: Path) -> list[Path]:
+    """Compute every other table and draw every figure of a run from its rows; return the paths of the figures.
+
+    Raises:
+        UserError: no run, or a table is missing.
+    """
+    profile, rows = load_run(folder)
+    samples, confidence = profile.evaluation.bootstrap_samples, profile.evaluation.confidence
+    found = {
+        "wer": statistics.wer_table(rows["utterances"], samples, confidence),
+        "cer": statistics.cer_table(rows["utterances"], samples, confidence),
+        "changes": statistics.changes_table(rows["utterances"], samples=samples, confidence=confidence),
+        "lam": selection.lam_table(rows["utterances"]),
+        "examples": tables.examples(rows["utterances"], SHOWN),
+    }
+    for name, table in found.items():
+        _write(folder, name, table)
+    table = tables.results_table(found["wer"], found["changes"])
+    write_text_atomic(folder / "tables" / "results.md", tables.as_markdown(table) + "\n")
+    return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
+
+
+def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+    """Every figure of a run by the name of its file, in the order of the story."""
+    return {
+        "quadrants": diagrams.quadrants,
+        "overview": diagrams.overview,
+        "wer": lambda: figures.wer_intervals(found["wer"], found["changes"]),
+        "lam_curves": lambda: figures.lam_curves(found["wer"], found["lam"]),
+        "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
+        "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
+        "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
+    }
+
+
+def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
+    """The profile and the rows of a finished run."""
+    if not (folder / PROFILE).is_file():
+        raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
+    return load_profile(folder / PROFILE), {name: read(folder, name) for name in ROWS}
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """One table of a run."""
+    file = folder / "tables" / f"{name}.csv"
+    if not file.is_file():
+        raise UserError(f"the run {folder} has no tables/{name}.csv: finish it with 'syn2real run {folder.name}'")
+    return tables.read_csv(file)
+
+
+def results(folder: Path) -> pd.DataFrame:
+    """The table of results of a run."""
+    return tables.results_table(read(folder, "wer"), read(folder, "changes"))
+
+
+def summary(folder: Path) -> str:
+    """The results of a run for a terminal, and where everything lies."""
+    places = {
+        "tables": folder / "tables" / "wer.csv",
+        "figures": folder / "figures",
+        "notebooks": folder / "notebooks",
+        "report": folder / "report.html",
+    }
+    lines = [f"  {name + ':':<11}{path}" for name, path in places.items()]
+    return "\n".join([tables.as_text(results(folder), 118), "", *lines])
+
+
+def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -> Path:
+    """Write report.html: one file with results, figures, examples with their audio, and how it was made.
+
+    Args:
+        folder: of the run.
+        clips: utterance -> its clip, of those that are shown.
+        about: machine, commit and versions.
+    """
+    table = results(folder)
+    shown = read(folder, "examples")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings({})]
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        name=folder.name,
+        profile=load_profile(folder / PROFILE),
+        settings=(folder / PROFILE).read_text(encoding="utf-8"),
+        columns=list(table.columns),
+        rows=table.values.tolist(),
+        note=table.attrs["note"],
+        lams=read(folder, "lam").to_dict("records"),
+        pictures=pictures,
+        captions=CAPTIONS,
+        examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],
+        notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
+        about=about,
+    )
+    write_text_atomic(folder / "report.html", page)
+    return folder / "report.html"
+
+
+CAPTIONS = {
+    "quadrants": "The idea: τ is measured in the source domains and added in the target domain.",
+    "overview": "What is trained on what.",
+    "wer": "Word error rate on real speech of the target domain.",
+    "lam_curves": "Word error rate over the scaling factor λ.",
+    "geometry": "The models of this run in the plane of syn_source, real_source and syn_target.",
+    "cosine_heatmap": "Cosine between the task vectors of single source domains, across the TTS engines.",
+    "ensemble": "The mean of one vector per source domain against the pooled vector.",
+}
+
+
+def _write(folder: Path, name: str, table: pd.DataFrame) -> None:
+    write_text_atomic(folder / "tables" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+
+
+def _data(path: Path, kind: str = "") -> str:
+    """A file as a data: address."""
+    kind = kind or {".ogg": "audio/ogg", ".flac": "audio/flac", ".mp3": "audio/mpeg"}.get(path.suffix, "audio/wav")
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

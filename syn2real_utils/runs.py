@@ -1,0 +1,141 @@
+"""A run: its folder, what is fetched first, the workflow, the report. Snakemake does the scheduling."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from syn2real_utils import machine, notebook, report, results, stages
+from syn2real_utils.errors import JobError, UserError, names
+from syn2real_utils.plan import plan
+from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.progress import say
+from syn2real_utils.store import Store, home, write_text_atomic
+from syn2real_utils.tts.base import load_engine
+
+SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
+JOB_MB = 3500  # memory of one job with Whisper base
+
+
+def run(profile: Profile, cores: int = 0) -> str:
+    """Run a profile to its end and return the summary.
+
+    Raises:
+        UserError: bad input, or the run is going on already.
+        JobError: a job failed.
+    """
+    notebook.folder()
+    folder = results.run_folder(profile)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            fetch(profile)
+            prepare(profile)
+            _snakemake(profile, cores)
+            return report.summary(folder)
+    except Timeout as error:
+        raise UserError(f"the run {profile.name} is going on in another process: wait for it, or stop it") from error
+
+
+def fetch(profile: Profile) -> None:
+    """Fetch speech, weights and voices, and check what can be checked before the first notebook."""
+    stages.check(profile)
+    stages.backbone(profile)  # knows the language, or says so
+    for target in profile.targets:
+        stages.source_domains(profile, target)
+    for part in profile.tts:
+        load_engine(part.name, Store())
+
+
+def prepare(profile: Profile) -> None:
+    """Write what the workflow depends on, only where it changed, so that what is up to date stays so."""
+    folder = results.run_folder(profile)
+    _write_if_new(folder / report.PROFILE, profile.to_yaml())
+    inputs = {"profile": profile.model_dump(mode="json"), "code": _code_hash()}
+    _write_if_new(folder / "inputs.json", json.dumps(inputs, indent=1, ensure_ascii=False))
+
+
+def preview(profile: Profile, cores: int = 0) -> str:
+    """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
+    stages.check(profile)
+    notebook.folder()
+    prepare(profile)
+    found = _call(profile, cores, ["--dry-run", "--quiet", "rules"], capture=True)
+    if found.returncode:
+        raise JobError(f"the workflow does not work out: {found.stderr.strip() or found.stdout.strip()}")
+    head = _job_table(found.stdout) or ["jobs: none, everything is up to date"]
+    if not stages.has_corpus(profile):
+        return "\n".join(
+            [*head, "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"]
+        )
+    return "\n".join([*head, plan(profile, stages.real_rows(profile)).line()])
+
+
+def find(name: str) -> Path:
+    """Folder of a run by its name or path."""
+    for folder in (home() / "runs" / name, Path(name)):
+        if (folder / report.PROFILE).is_file():
+            return folder
+    there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{report.PROFILE}"))
+    raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
+
+
+def write_report(folder: Path) -> Path:
+    """Write the HTML report of a run, with the clips of its examples."""
+    profile = load_profile(folder / report.PROFILE)
+    clips = stages.real_rows(profile).set_index("utterance").path.map(Path).to_dict()
+    return report.write_html(folder, clips, machine.about() | {"seeds": names(profile.seeds)})
+
+
+def _snakemake(profile: Profile, cores: int) -> None:
+    told = results.run_folder(profile) / ".told"
+    told.unlink(missing_ok=True)
+    os.environ[notebook.TOLD] = str(told)
+    done = _call(profile, cores, ["--quiet", "all"])
+    if told.exists():
+        message = told.read_text(encoding="utf-8")
+        told.unlink()
+        raise UserError(message)
+    if done.returncode:
+        raise JobError(f"a job of the run {profile.name} failed: see the lines above; call again to go on")
+
+
+def _call(profile: Profile, cores: int, options: list[str], capture: bool = False) -> subprocess.CompletedProcess:
+    config = {
+        "name": profile.name,
+        "targets": json.dumps(profile.targets),
+        "threads": profile.threads,
+        "memory": JOB_MB,
+    }
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(home())]
+    command += ["--cores", str(cores or os.cpu_count() or 1)]
+    command += ["--resources", f"mem_mb={max(JOB_MB, int(0.8 * 1000 * machine.memory_gb()))}"]
+    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock"]  # a killed run leaves its lock behind
+    command += [*options, "--config", *(f"{key}={value}" for key, value in config.items())]
+    return subprocess.run(command, capture_output=capture, text=True)
+
+
+def _job_table(said: str) -> list[str]:
+    """The first table of jobs in what Snakemake says."""
+    lines = said.splitlines()
+    starts = [i for i, line in enumerate(lines) if line.startswith("job ")]
+    ends = [i for i, line in enumerate(lines) if line.startswith("total ")]
+    return lines[starts[0] : ends[0] + 1] if starts and ends else []
+
+
+def _write_if_new(path: Path, text: str) -> None:
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text_atomic(path, text)
+        say(f"{path.relative_to(home())} is new or changed")
+
+
+def _code_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".html") or path == SNAKEFILE:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,94 @@
+"""Score any Whisper folder on any AudioFolder, outside a run."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils import statistics
+from syn2real_utils.backbones import sources
+from syn2real_utils.backbones.whisper import Whisper
+from syn2real_utils.corpora.base import check_domains, read_metadata
+from syn2real_utils.corpora.folder import read_audio
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.evaluation import score
+from syn2real_utils.lineage import read_lineage
+from syn2real_utils.profile import BackbonePart
+from syn2real_utils.store import Store, write_text_atomic
+from syn2real_utils.text import normaliser_version
+
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Score:
+    """Rates of a model on a corpus in percent, with their bootstrap intervals over texts."""
+
+    n_utterances: int
+    n_words: int
+    errors: int
+    wer: float
+    wer_interval: tuple[float, float]
+    cer: float
+    cer_interval: tuple[float, float]
+
+    def as_data(self) -> dict[str, object]:
+        """As plain data."""
+        return asdict(self)
+
+    def line(self) -> str:
+        """For people."""
+        wer, cer = self.wer_interval, self.cer_interval
+        return (
+            f"WER {self.wer:.1f} % [{wer[0]:.1f}, {wer[1]:.1f}], CER {self.cer:.1f} % [{cer[0]:.1f}, {cer[1]:.1f}] "
+            f"on {self.n_utterances} utterances, {self.n_words} words"
+        )
+
+
+def evaluate(
+    model: str, corpus: Path, out: Path, domain: str | None, language: str | None, full_context: bool
+) -> Score:
+    """Score a model and write a row per utterance to the CSV `out`.
+
+    A model without lineage.json was not fine-tuned on cut contexts, so it hears every clip padded to 30 s.
+
+    Raises:
+        UserError: no such model, corpus, domain or language; `out` lies in no folder.
+    """
+    if not out.resolve().parent.is_dir():
+        raise UserError(f"no folder {out.resolve().parent} to write {out.name} into: make it first")
+    language = language or _language(corpus)
+    normaliser_version(language)  # known, or says so
+    rows = read_audio(corpus, language)
+    if domain is not None:
+        check_domains(rows, [domain])
+        rows = rows[rows.domain == domain].reset_index(drop=True)
+    folder = sources.resolve(model, Store())
+    asr = Whisper(folder, language, BackbonePart(name=model))
+    full = full_context or read_lineage(folder) is None
+    heard = asr.transcribe(asr.load(), [asr.features(path, full=full) for path in rows.path], BATCH)
+    scored = score(rows, heard, language).assign(domain=rows.domain, model=model)
+    write_text_atomic(out, scored.to_csv(index=False, lineterminator="\n"))
+    return _summed(scored)
+
+
+def _summed(scored: pd.DataFrame) -> Score:
+    return Score(
+        len(scored),
+        int(scored.n_words.sum()),
+        int(scored.errors.sum()),
+        round(statistics.corpus_wer(scored), 4),
+        statistics.wer_interval(scored),
+        round(statistics.corpus_cer(scored), 4),
+        statistics.wer_interval(scored, unit="chars"),
+    )
+
+
+def _language(corpus: Path) -> str:
+    rows = read_metadata(corpus)
+    found = sorted(set(rows.language)) if "language" in rows else []
+    if len(found) != 1:
+        raise UserError(
+            f"--language is missing: {corpus}/metadata.csv has {f'several languages, {names(found)}' if found else 'no column language'}; give one such as es"
+        )
+    return found[0]

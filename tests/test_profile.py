@@ -1,0 +1,85 @@
+"""Profiles: what is wrong is said in one line that names the key."""
+
+import pytest
+import yaml
+
+from syn2real_utils.errors import UserError
+from syn2real_utils.profile import Profile, load_profile, parse_overrides, profile_names
+
+GOOD = load_profile("quickstart").model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_of_the_package_loads_and_says_what_it_is(name):
+    profile = load_profile(name)
+    assert profile.name == name and profile.description
+    assert 0.1 in profile.evaluation.lam_grid
+
+
+def test_resolved_profile_reads_back_the_same(tmp_path):
+    profile = load_profile("quickstart", {"training.epochs": 0.5, "corpus.max_utterances": {"food": 3}})
+    (tmp_path / "again.yaml").write_text(profile.to_yaml(), encoding="utf-8")
+    assert load_profile(tmp_path / "again.yaml") == profile
+    assert (profile.corpus.most("food"), profile.corpus.most("animals")) == (3, None)
+
+
+def changed(path: str, value: object) -> dict:
+    values = yaml.safe_load(yaml.safe_dump(GOOD))
+    *parents, last = path.split(".")
+    place = values
+    for parent in parents:
+        place = place[parent]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("epochs", 3, "unknown key 'epochs': use one of name, description, corpus"),
+        ("training.epoch", 3, "unknown key 'training.epoch': use one of epochs"),
+        ("training.epochs", None, "key 'training.epochs' is missing"),
+        ("training.epochs", "many", "training.epochs: .* valid number.* found 'many'"),
+        ("training.epochs", -1, "training.epochs: .*greater than 0"),
+        ("evaluation.protocol", "loose", "evaluation.protocol: .*'strict'"),
+        ("evaluation.lam_grid", [0.1, 0.2], "lam_grid must rise from 0"),
+        ("evaluation.selection_grid", [0.0, 0.25], "selection_grid must be part of lam_grid"),
+        ("evaluation.selection_folds", 3, "selection_folds must not exceed folds"),
+        ("targets", [], "targets: .*at least 1"),
+        ("name", "../out", "name: "),
+    ],
+)
+def test_bad_values_are_named(tmp_path, path, value, message):
+    file = tmp_path / "bad.yaml"
+    file.write_text(yaml.safe_dump(changed(path, value)))
+    with pytest.raises(UserError, match=message) as raised:
+        load_profile(file)
+    assert "\n" not in str(raised.value)
+
+
+def test_unknown_profile_and_bad_files(tmp_path):
+    with pytest.raises(UserError, match="no profile 'quikstart': use one of .*quickstart"):
+        load_profile("quikstart")
+    for text, message in (("a: [", "is no YAML"), ("- a", "holds no profile")):
+        (tmp_path / "x.yaml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            load_profile(tmp_path / "x.yaml")
+
+
+def test_overrides_are_read_as_yaml_and_checked():
+    assert parse_overrides(["training.epochs=0.5", "targets=[food]"]) == {"training.epochs": 0.5, "targets": ["food"]}
+    with pytest.raises(UserError, match="expected key=value"):
+        parse_overrides(["training.epochs"])
+    with pytest.raises(UserError, match="the profile has no section 'trainin'"):
+        load_profile("quickstart", {"trainin.epochs": 1})
+
+
+def test_a_tts_or_target_that_the_profile_lacks_is_named():
+    profile = Profile.model_validate(GOOD)
+    with pytest.raises(UserError, match="has no TTS 'bark': it has kokoro, pico"):
+        profile.tts_part("bark")
+    with pytest.raises(UserError, match="has no target domain 'moon': it has animals"):
+        profile.check_target("moon")

@@ -1,0 +1,152 @@
+"""All notebooks in order, on real weights and real clips, through the workflow; killed in the middle and called again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from transformers import pipeline
+
+from syn2real_utils import results, stages
+from syn2real_utils.profile import load_profile
+from tests.conftest import ROOT
+from tests.test_notebooks import NAMES
+
+PROFILE = ROOT / "tests" / "smoke.yaml"
+CALL = [sys.executable, "-m", "syn2real_utils.cli", "run", str(PROFILE), "--cores", "2"]
+PER_TARGET = ("03", "04", "05", "07")
+pytestmark = pytest.mark.real
+
+
+def home(folder: Path) -> Path:
+    """A project of its own that shares what is fetched with this checkout."""
+    for name in ("sources", "backbones", "tts"):
+        (ROOT / "data" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        (folder / "data" / name).symlink_to(ROOT / "data" / name)
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return os.environ | {"SYN2REAL_HOME": str(folder)}
+
+
+def call(folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(CALL, cwd=folder, env=environment(folder), capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> tuple[Path, str]:
+    """A run that was killed with all its jobs once the first model was there, and called again; what that printed."""
+    folder = home(tmp_path_factory.mktemp("smoke"))
+    process = subprocess.Popen(CALL, cwd=folder, env=environment(folder), start_new_session=True)
+    deadline = time.monotonic() + 400
+    while not list(folder.glob("runs/artifacts/models/*/done.json")):
+        assert process.poll() is None and time.monotonic() < deadline, "no model was made"
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("runs/artifacts/models/*/done.json")}
+    done = call(folder)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items()), "what was done is not done again"
+    return folder, done.stdout
+
+
+@pytest.fixture(scope="module")
+def run(killed) -> Path:
+    return killed[0] / "runs" / "smoke"
+
+
+def test_exactly_these_artefacts_are_made(killed, run):
+    expected = {f"tables/{name}.csv" for name in (
+        "utterances", "selection", "cosines", "geometry", "wer", "cer", "changes", "lam", "examples",
+    )}  # fmt: skip
+    expected |= {"tables/results.md", "profile.yaml", "inputs.json", "run.json", "report.html"}
+    expected |= {f"figures/{name}.png" for name in (
+        "quadrants", "overview", "wer", "lam_curves", "geometry", "cosine_heatmap", "ensemble",
+    )}  # fmt: skip
+    for name in NAMES:
+        stem = f"{name}-animals" if name[:2] in PER_TARGET else name
+        expected |= {f"notebooks/{stem}.ipynb", f"notebooks/{stem}.html"}
+    found = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
+    assert found == expected
+    artifacts = killed[0] / "runs" / "artifacts"
+    counts = {folder.name: len(list(folder.glob("*/done.json"))) for folder in artifacts.iterdir()}
+    # models: 3 pooled; 2 x 3 of single domains; 2 x 2 targets; 2 x 2 that choose lam
+    assert counts == {"models": 17, "vectors": 1, "adapted": 2, "transcripts": 20, "cosines": 1, "geometry": 2} | (
+        {"vectors": counts["vectors"], "transcripts": counts["transcripts"]}
+    )
+    assert counts["vectors"] == 2
+    assert not list(killed[0].rglob("*.partial")) and not list(killed[0].rglob("*.failed.ipynb"))
+
+
+def test_the_run_ends_with_the_table_and_the_places(killed):
+    text = killed[1]
+    for word in ("animals", "kokoro", "pico", "syn_target", "relative", "runs/smoke/report.html", "notebooks"):
+        assert word in text
+
+
+def test_tables_have_every_model_lam_and_utterance(run):
+    wer = pd.read_csv(run / "tables" / "wer.csv")
+    assert set(wer.model) == {"pretrained", "real_source", "syn_source", "syn_target", "adapted", "ensemble"}
+    assert set(wer.tts) == {"kokoro", "pico"} and (wer.n_utterances == 6).all()
+    assert wer[wer.model == "adapted"].groupby("tts").lam.apply(list).tolist() == [[0.0, 0.5, 1.0]] * 2
+    rows = pd.read_csv(run / "tables" / "utterances.csv")
+    assert (rows.errors == rows.substitutions + rows.deletions + rows.insertions).all()
+    assert len(rows) == 2 * 6 * (4 + 3 + 2)
+
+
+def test_no_text_that_is_scored_was_trained_on(killed, monkeypatch):
+    monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
+    profile = load_profile(PROFILE)
+    for fold in stages.folds(profile):
+        scored = set(stages.test_rows(profile, "animals", fold).text_id)
+        trained = set(stages.training_rows(profile, "pico", ["animals"], held_out=fold).text_id)
+        assert scored and trained and not scored & trained
+    known = stages.training_rows(profile, "pico", ["animals"], known=True)
+    assert set(known.text_id) == set(stages.test_rows(profile, "animals", None).text_id)
+
+
+def test_a_second_call_does_nothing(killed, run):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    done = call(killed[0])
+    assert done.returncode == 0 and "animals" in done.stdout
+    assert before == {
+        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_a_run_without_the_kill_gives_the_same_bytes(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYN2REAL_HOME", str(home(tmp_path)))
+    profile = load_profile(PROFILE)
+    folder = results.write_run(profile)
+    for name in ("utterances", "selection", "cosines", "geometry"):
+        assert (folder / "tables" / f"{name}.csv").read_bytes() == (run / "tables" / f"{name}.csv").read_bytes(), name
+
+
+def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
+    (folder, *_) = sorted((killed[0] / "runs" / "artifacts" / "adapted").glob("*-lam*/"))
+    lineage = json.loads((folder / "lineage.json").read_text())
+    assert lineage["operation"] == "apply" and lineage["domains"] == ["animals"]
+    clip = next((killed[0] / "data" / "corpora").rglob("*.ogg"))
+    import soundfile
+
+    wave, rate = soundfile.read(clip)
+    heard = pipeline("automatic-speech-recognition", model=str(folder))(
+        {"raw": wave.mean(axis=-1) if wave.ndim > 1 else wave, "sampling_rate": rate}
+    )
+    assert len(heard["text"].split()) >= 1
+
+
+def test_figures_are_drawn_again_from_csv_alone(run):
+    done = subprocess.run(
+        [sys.executable, "-m", "syn2real_utils.cli", "figures", str(run)], cwd=run, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 7

@@ -1,0 +1,96 @@
+"""The store: all of an artifact or nothing, whatever happens while it is made."""
+
+import errno
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from syn2real_utils.errors import UserError
+from syn2real_utils.store import Store, fingerprint, home
+
+KEY = {"text": "ä", "n": 1}
+
+
+def fill(into: Path) -> None:
+    (into / "sub").mkdir(exist_ok=True)
+    (into / "sub" / "a.txt").write_text("hello")
+
+
+def test_made_once_and_found_by_its_key(tmp_path):
+    store, made = Store(tmp_path), []
+    first = store.build("kind", "label", KEY, lambda into: (fill(into), made.append(1)))
+    again = store.build("kind", "label", dict(reversed(KEY.items())), lambda into: made.append(2))
+    assert made == [1] and again == first and first.path.name == f"label-{fingerprint(KEY)}"
+    assert json.loads((first.path / "done.json").read_text())["key"] == KEY
+    assert store.find("kind", "label", {**KEY, "n": 2}) is None
+
+
+def test_failure_publishes_nothing_and_the_next_call_goes_on(tmp_path):
+    store = Store(tmp_path)
+
+    def broken(into: Path) -> None:
+        fill(into)
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        store.build("kind", "label", KEY, broken)
+    assert store.find("kind", "label", KEY) is None
+    seen = []
+    store.build("kind", "label", KEY, lambda into: seen.append((into / "sub" / "a.txt").read_text()))
+    assert seen == ["hello"]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_bad_input_leaves_no_trace(tmp_path):
+    def refuse(into: Path) -> None:
+        raise UserError("no")
+
+    with pytest.raises(UserError):
+        Store(tmp_path).build("kind", "label", KEY, refuse)
+    assert not [p for p in (tmp_path / "kind").iterdir() if p.is_dir()]
+
+
+def test_full_disk_is_one_clear_line(tmp_path):
+    def full(into: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="no space left on the disk while making .*label.*: free some and call again"):
+        Store(tmp_path).build("kind", "label", KEY, full)
+
+
+@pytest.mark.parametrize("harm", ["delete", "cut"])
+def test_damage_is_noticed_and_mended(tmp_path, harm):
+    store = Store(tmp_path)
+    file = store.build("kind", "label", KEY, fill).path / "sub" / "a.txt"
+    file.unlink() if harm == "delete" else file.write_text("hell")
+    assert store.build("kind", "label", KEY, fill).damage(hashes=True) == []
+    file.write_text("HELLO")  # same size, other content
+    assert store.build("kind", "label", KEY, fill).damage(hashes=True) == ["sub/a.txt"]
+
+
+def _build(root: Path, queue) -> None:
+    Store(root).build("kind", "label", KEY, lambda into: (fill(into), queue.put(1)))
+
+
+def test_two_processes_make_it_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_build, args=(tmp_path, queue)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [w.exitcode for w in workers] == [0, 0, 0]
+    assert queue.get(timeout=10) == 1 and queue.empty()
+
+
+def test_home_is_the_checkout_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.delenv("SYN2REAL_HOME", raising=False)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_overview.ipynb").touch()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert home() == tmp_path.resolve()
+    monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path / "else"))
+    assert home() == (tmp_path / "else").resolve()

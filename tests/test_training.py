@@ -1,0 +1,209 @@
+"""Whisper with a cut context, greedy decoding and fine-tuning."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
+
+from syn2real_utils import audio, training
+from syn2real_utils.backbones import sources
+from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context, stack
+from syn2real_utils.checkpoints import load_state
+from syn2real_utils.errors import UserError
+from syn2real_utils.evaluation import score, sweep
+from syn2real_utils.profile import BackbonePart, TrainingPart, load_profile
+from syn2real_utils.vectors import TaskVector
+
+PART = BackbonePart(name="base", precision="float32")
+TRAIN = TrainingPart(epochs=2, batch_size=2, learning_rate=1e-3, weight_decay=0.1)
+
+
+@pytest.fixture(scope="session")
+def base(shared_data) -> Path:
+    return sources.resolve("base", shared_data)
+
+
+@pytest.fixture(scope="session")
+def tiny(base, tmp_path_factory) -> Whisper:
+    """A random Whisper of 16 dimensions with the real tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny")
+    shutil.copytree(base, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors", "done.json"))
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    torch.manual_seed(0)
+    WhisperForConditionalGeneration(WhisperConfig.from_pretrained(base, **sizes, **heads)).save_pretrained(folder)
+    return Whisper(folder, "es", PART)
+
+
+def tone(folder: Path, seconds: float, pitch: int = 300) -> Path:
+    wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * 16_000)) / 16_000)
+    audio.write(folder / f"{pitch}.wav", wave.astype(np.float32))
+    return folder / f"{pitch}.wav"
+
+
+@pytest.fixture
+def examples(tiny, tmp_path) -> list[Example]:
+    words = ["perro", "un gato", "el pez", "la casa roja", "sol", "tres manzanas"]
+    return [
+        Example(tiny.features(tone(tmp_path, 0.5 + 0.3 * i, 200 + 50 * i)), tiny.labels(word))
+        for i, word in enumerate(words)
+    ]
+
+
+def test_context_is_cut_to_the_clip_in_steps_and_never_over_30_s(tiny, tmp_path):
+    assert tiny.context(1.0) == pytest.approx(1.2) and tiny.context(1.01) == pytest.approx(1.6)
+    assert tiny.context(29.95) == 30.0
+    clip = tone(tmp_path, 1.0)
+    assert tiny.features(clip).shape == (80, 120) and tiny.features(clip, full=True).shape == (80, 3000)
+    audio.write(tmp_path / "long.wav", np.zeros(31 * 16_000, np.float32) + 0.1)
+    with pytest.raises(UserError, match="long.wav lasts 31 s: Whisper hears 30 s at most"):
+        tiny.features(tmp_path / "long.wav")
+
+
+def test_encoder_context_is_put_back_even_after_an_error(tiny):
+    model = tiny.load()
+    before = model.model.encoder.embed_positions.weight
+
+    def broken() -> None:
+        with encoder_context(model, 120):
+            assert model.model.encoder.embed_positions.weight.shape[0] == 60
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        broken()
+    assert model.model.encoder.embed_positions.weight is before
+    assert model.config.max_source_positions == 1500
+
+
+def test_labels_pin_language_and_task_and_end(tiny):
+    text = tiny.tokenizer.decode(tiny.labels("El perro").tolist())
+    assert text == "<|es|><|transcribe|><|notimestamps|> El perro<|endoftext|>"
+    with pytest.raises(UserError, match="does not know the language 'xx': it knows"):
+        Whisper(tiny.folder, "xx", PART)
+
+
+def test_shorter_clips_of_a_batch_are_followed_by_silence():
+    batch = stack([torch.ones(80, 4), torch.zeros(80, 2)])
+    assert batch.shape == (2, 80, 4) and (batch[1, :, 2:] == -2.0).all()
+
+
+def test_batches_are_a_pure_plan_that_sees_every_clip_once_an_epoch():
+    plan = training.plan_batches(list(range(23)), 4, 2, seed=1)
+    assert len(plan) == 12 and plan == training.plan_batches(list(range(23)), 4, 2, seed=1)
+    for epoch in (plan[:6], plan[6:]):
+        assert sorted(i for batch in epoch for i in batch) == list(range(23))
+    assert plan != training.plan_batches(list(range(23)), 4, 2, seed=2)
+    assert len(training.plan_batches(list(range(23)), 4, 0.5, seed=1)) == 3
+
+
+def test_finetune_learns_and_saves_a_folder_that_transformers_opens(tiny, examples, tmp_path):
+    training.finetune(tiny, examples, TRAIN.model_copy(update={"epochs": 15}), 0, 2, "test", tmp_path / "out")
+    moved, start = load_state(tmp_path / "out"), load_state(tiny.folder)
+    assert any(not torch.equal(moved[key], start[key]) for key in start)
+    assert torch.equal(moved["model.encoder.embed_positions.weight"], start["model.encoder.embed_positions.weight"])
+    loss = [
+        tiny.load(folder)(**tiny.collate([Example(tiny_pad(e.features), e.labels) for e in examples])).loss.item()
+        for folder in (None, tmp_path / "out")
+    ]
+    assert loss[1] < 0.8 * loss[0]
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["max_source_positions"] == 1500
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    pipeline("automatic-speech-recognition", model=str(tmp_path / "out"))
+
+
+def tiny_pad(features: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pad(features, (0, 3000 - features.shape[-1]), value=float(features.max()) - 2)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_killed_finetune_goes_on_to_the_same_bytes(tiny, examples, tmp_path, monkeypatch, precision):
+    part = TRAIN.model_copy(update={"save_steps": 2})
+    backbone = Whisper(tiny.folder, "es", PART.model_copy(update={"precision": precision}))
+    training.finetune(backbone, examples, part, 0, 2, "whole", tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    steps = []
+
+    def step(self, note=""):
+        steps.append(1)
+        if len(steps) == 3:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Progress, "step", step)
+        with pytest.raises(Killed):
+            training.finetune(backbone, examples, part, 0, 2, "killed", tmp_path / "killed")
+    assert (tmp_path / "killed" / "checkpoints" / "checkpoint-2").is_dir()
+    training.finetune(backbone, examples, part, 0, 2, "again", tmp_path / "killed")
+    names = [p.name for p in sorted((tmp_path / "whole").iterdir())]
+    assert names == [p.name for p in sorted((tmp_path / "killed").iterdir())]
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+def test_seed_and_data_change_a_model_and_nothing_else_does(tiny, examples, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        training.finetune(tiny, examples, TRAIN, seed, 2, name, tmp_path / name)
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_sweep_leaves_the_model_as_it_came_and_lam_0_is_the_model(tiny, examples):
+    model = tiny.load()
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    noise = {k: t + 0.1 * torch.randn_like(t) for k, t in before.items()}
+    tau = TaskVector.between(before, noise)
+    clips = [example.features for example in examples]
+    texts = sweep(tiny, model, tau, [0.0, 0.5, 1.0], clips, 4)
+    assert texts[0.0] == tiny.transcribe(model, clips, 4) and texts[0.0] != texts[1.0]
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+    assert tiny.transcribe(model, [], 4) == []
+
+
+def test_edits_are_counted_after_normalisation():
+    import pandas as pd
+
+    rows = pd.DataFrame(
+        {
+            "utterance": ["a", "b"],
+            "text_id": ["1", "2"],
+            "fold": 0,
+            "duration": 1.0,
+            "transcription": ["¡El 5 perro!", "Sol"],
+        }
+    )
+    found = score(rows, ["el cinco perros", "el sol rojo"], "es")
+    assert found.reference.tolist() == ["el cinco perro", "sol"]
+    assert found[["n_words", "errors", "substitutions", "deletions", "insertions"]].values.tolist() == [
+        [3, 1, 1, 0, 0],
+        [1, 2, 0, 0, 2],
+    ]
+    assert found.char_errors.tolist() == [1, 8] and set(found.normaliser) == {"basic-es/1"}
+
+
+@pytest.mark.real
+def test_greedy_agrees_with_generate_on_real_clips(base, shared_data):
+    """Our decoding against transformers' own on the same weights and the full context."""
+    import os
+
+    os.environ["SYN2REAL_HOME"] = str(shared_data.root)
+    from syn2real_utils import stages
+
+    try:
+        rows = stages.real_rows(load_profile("quickstart")).groupby("domain").head(2)
+    finally:
+        del os.environ["SYN2REAL_HOME"]
+    asr = Whisper(base, "es", PART)
+    model = asr.load()
+    clips = [asr.features(path, full=True) for path in rows.path]
+    ours = asr.transcribe(model, clips, 4)
+    with torch.inference_mode():
+        tokens = model.generate(torch.stack(clips), language="es", task="transcribe", max_new_tokens=40)
+    theirs = [text.strip() for text in asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+    assert ours == theirs
