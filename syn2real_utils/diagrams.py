@@ -15,6 +15,8 @@ from syn2real_utils.figures import COLOURS, INK, style
 
 TAU = "#5B3A9B"  # the colour of the task vector
 PALE = "#F6F6F4"
+# Where names stand beside their points, in points of type; pretrained and syn_target can lie close together.
+LABELS = {"syn_source": (0, -12), "real_source": (0, -12), "syn_target": (0, 9), "pretrained": (-46, -12)}
 
 
 def quadrants() -> Figure:
@@ -109,8 +111,7 @@ def _plane(ax: Axes, cell: pd.DataFrame, chosen: float | None) -> None:
     for name, point in at.items():
         ax.plot(*point, "o", color=COLOURS[name], markersize=7, zorder=4)
         text = f"pretrained (+{models.distance[name]:.2f})" if name == "pretrained" else name
-        below = name in ("syn_source", "real_source")
-        _label(ax, point, text, COLOURS[name], (0, -12 if below else 9))
+        _label(ax, point, text, COLOURS[name], LABELS[name])
     if chosen is not None:
         x = at["syn_target"][0] + chosen * (at["real_source"][0] - at["syn_source"][0])
         ax.plot(x, end.y, "o", color=COLOURS["adapted"], markersize=7, zorder=5)

@@ -4,6 +4,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 from syn2real_utils.errors import UserError
 from syn2real_utils.progress import say
 from syn2real_utils.store import sha256
+
+PATIENCE = 30.0  # seconds without an answer
 
 
 class UnreachableError(UserError):
@@ -53,10 +57,11 @@ def debian_tree(package: str, version: str, checksum: str, into: Path) -> Path:
     """Unpack a Debian package below `into` with `apt-get download` and `dpkg-deb -x`; no root is needed.
 
     Raises:
-        UserError: no apt on this machine, the version cannot be fetched, or the checksum is wrong.
+        UnreachableError: no apt on this machine, or the version cannot be fetched.
+        UserError: the checksum is wrong.
     """
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UserError(f"this machine has no apt-get and dpkg-deb to fetch the Debian package {package} with")
+        raise UnreachableError(f"this machine has no apt-get and dpkg-deb to fetch the Debian package {package} with")
     into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
         say(f"fetching {package} {version} with apt")
@@ -64,12 +69,31 @@ def debian_tree(package: str, version: str, checksum: str, into: Path) -> Path:
         files = list(Path(temporary).glob("*.deb"))
         if result.returncode or len(files) != 1:
             reason = _last_line(result.stderr)
-            raise UserError(
+            raise UnreachableError(
                 f"apt cannot fetch {package}={version}: {reason}. Call `apt-get update` once as root and try again"
             )
         check_sha256(files[0], checksum)
         subprocess.run(["dpkg-deb", "-x", str(files[0]), str(into)], check=True)
     return into
+
+
+def download(url: str, target: Path, checksum: str) -> Path:
+    """Fetch a file over HTTPS into `target`, checksum first.
+
+    Raises:
+        UnreachableError: it cannot be had.
+        UserError: the checksum is wrong.
+    """
+    partial = target.with_name(target.name + ".download")
+    say(f"fetching {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as source, open(partial, "wb") as out:
+            shutil.copyfileobj(source, out, 1 << 20)
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        partial.unlink(missing_ok=True)
+        raise UnreachableError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
+    check_sha256(partial, checksum)
+    return partial.replace(target)
 
 
 def join_parts(parts: list[Path], whole: Path, checksum: str) -> Path:

@@ -141,7 +141,7 @@ def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
             vmin=low, vmax=max(high, low + 0.05), cbar_kws={"label": "cosine", "shrink": 0.6, "pad": 0.03}, **colours,
         )  # fmt: skip
         _frame_blocks(ax, matrix.index)
-        note = "Outlined: the same domain spoken by another TTS. Hatched: a vector with itself."
+        note = "Outlined: the same domain spoken by another TTS.\nHatched: a vector with itself."
         ax.set_xlabel(note, fontsize=8, loc="left", labelpad=8)
         plt.close(figure)
     return figure
@@ -223,6 +223,8 @@ def _curve(ax: Axes, model: str, points: pd.DataFrame, marks: pd.DataFrame, name
     ax.plot(points.lam, points.wer, color=colour, linewidth=1.8, marker="o", markersize=2.5, zorder=4, clip_on=False)
     oracle, chosen = (sorted(set(marks[column].dropna())) for column in ("lam_oracle", "lam_chosen"))
     for lams, face, label, side in ((oracle, "white", "oracle", -1), (chosen, colour, "chosen", 1)):
+        if not lams:  # pooled rows have none; an empty line would be laid out at the figure's corner
+            continue
         heights = np.interp(lams, points.lam, points.wer)
         ax.plot(
             lams,

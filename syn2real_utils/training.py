@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context
@@ -60,6 +60,7 @@ def finetune(
         data_collator=lambda items: backbone.collate(items[0]),
         callbacks=[_Report(what, len(plan))],
     )
+    trainer.remove_callback(PrinterCallback)  # ours tells the progress
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True

@@ -18,7 +18,7 @@ def utterances(seed: int = 0) -> pd.DataFrame:
             dice = np.random.default_rng([seed, len(target), len(tts)])
             plain = [_rows(dice, rate, model, np.nan) for model, rate in RATES.items()]
             for model in ("adapted", "ensemble"):
-                swept = [plain[-1].assign(model=model, lam=0.0)]
+                swept = [plain[3].assign(model=model, lam=0.0)]
                 swept += [_rows(dice, 0.4 - 0.2 * lam + 0.1 * lam**2, model, lam) for lam in LAMS[1:]]
                 plain.append(selection.mark(pd.concat(swept, ignore_index=True), model, 0.5))
             made = pd.concat(plain, ignore_index=True)

@@ -149,7 +149,7 @@ def test_a_bad_corpus_folder_is_refused_by_run_and_evaluate(case, home, capsys, 
     folder = corpus(tmp_path / "own", metadata, *clips)
     for arguments in (
         ["evaluate", "base", folder, "-o", "rows.csv", "--language", "es"],
-        ["run", "quickstart", "--set", "corpus={name: folder, language: es, path: '%s'}" % folder],
+        ["run", "quickstart", "--set", f"corpus={{name: folder, language: es, path: '{folder}'}}"],
     ):
         status, _, err = call(capsys, *arguments)
         assert status == 2 and message in err and len(err.splitlines()) == 1, err

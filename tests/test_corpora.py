@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import tarfile
 import types
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from syn2real_utils.corpora import base, folder
+from syn2real_utils.corpora import base, folder, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.store import Store, sha256
@@ -144,9 +145,29 @@ def test_tuxpaint_says_what_it_cannot_have(stamps, tmp_path, monkeypatch):
         prepared(tmp_path, tux(stamps, language="fr"))
     with pytest.raises(UserError, match="no folder .*nowhere"):
         prepared(tmp_path, tux(tmp_path / "nowhere"))
-    monkeypatch.setenv("PATH", str(tmp_path))  # a machine without apt
-    with pytest.raises(UserError, match="no apt-get.*source release.*corpus.path"):
+    monkeypatch.setenv("PATH", str(tmp_path))  # a machine without apt, and without a network
+    monkeypatch.setattr(tuxpaint, "RELEASE", f"file://{tmp_path}/nowhere.tar.gz")
+    with pytest.raises(UserError, match=r"no apt-get.*and cannot fetch file:.*give its folder as corpus.path"):
         prepared(tmp_path, CorpusPart(name="tuxpaint", language="es"))
+    assert not [p for p in (tmp_path / "home").rglob("*") if p.is_file() and p.suffix != ".lock"]
+
+
+def test_without_apt_the_source_release_gives_the_same_corpus(stamps, tmp_path, monkeypatch):
+    expected, _, _ = prepared(tmp_path, tux(stamps))
+    (stamps.parent / "docs").mkdir()
+    (stamps.parent / "docs" / "COPYING.txt").write_text("GPL")
+    with tarfile.open(tmp_path / "release.tar.gz", "w:gz") as archive:
+        archive.add(stamps.parent, "tuxpaint-stamps-2022.06.04")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(tuxpaint, "RELEASE", f"file://{tmp_path}/release.tar.gz")
+    part = CorpusPart(name="tuxpaint", language="es")
+    with pytest.raises(UserError, match="wrong checksum of release.tar.gz"):
+        prepared(tmp_path, part)
+    monkeypatch.setattr(tuxpaint, "RELEASE_SHA256", sha256(tmp_path / "release.tar.gz"))
+    found, _, _ = prepared(tmp_path, part)
+    assert found.drop(columns="path").equals(expected.drop(columns="path"))
+    (kept,) = (tmp_path / "home" / "data" / "sources").glob("tuxpaint-es-*/")
+    assert sorted(p.name for p in kept.iterdir()) == ["copyright", "done.json", "stamps"]
 
 
 def test_english_stamps_have_their_text_in_the_first_line(tmp_path):

@@ -42,7 +42,7 @@ def changed(path: str, value: object) -> dict:
         ("epochs", 3, "unknown key 'epochs': use one of name, description, corpus"),
         ("training.epoch", 3, "unknown key 'training.epoch': use one of epochs"),
         ("training.epochs", None, "key 'training.epochs' is missing"),
-        ("training.epochs", "many", "training.epochs: .* valid number.* found 'many'"),
+        ("training.epochs", "many", "training.epochs: .*valid number.*found 'many'"),
         ("training.epochs", -1, "training.epochs: .*greater than 0"),
         ("evaluation.protocol", "loose", "evaluation.protocol: .*'strict'"),
         ("evaluation.lam_grid", [0.1, 0.2], "lam_grid must rise from 0"),

@@ -25,6 +25,7 @@ def run(tmp_path):
     return folder
 
 
+@pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
     paths = report.redraw(run)
     assert [path.name for path in paths] == [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -150,3 +151,21 @@ def test_figures_are_drawn_again_from_csv_alone(run):
         [sys.executable, "-m", "syn2real_utils.cli", "figures", str(run)], cwd=run, capture_output=True, text=True
     )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["targets=[moon]"], "unknown domain 'moon': the corpus has animals, clothes"),
+        (["corpus.max_utterances={moon: 3}"], "unknown domain 'moon'"),
+        (["backbone.name=tiny.en"], "knows only English, not 'es'"),
+        (["backbone.name=nobody/whisper"], "nobody/whisper.*use base or tiny.en"),
+        (["backbone.name=nowhere"], "no backbone 'nowhere': use base or tiny.en"),
+    ],
+)
+def test_what_only_the_data_can_tell_is_refused_before_any_job(killed, settings, message):
+    options = [word for setting in ["name=other", *settings] for word in ("--set", setting)]
+    done = subprocess.run([*CALL, *options], cwd=killed[0], env=environment(killed[0]), capture_output=True, text=True)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert re.search(f"^error: .*{message}", done.stderr)
+    assert not list((killed[0] / "runs" / "other").glob("*.*"))

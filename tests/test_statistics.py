@@ -96,7 +96,7 @@ def test_lam_is_the_best_over_all_source_domains_and_the_smallest_of_equals():
 
 def test_oracle_is_never_worse_and_regret_is_the_difference():
     lam = selection.lam_table(utterances())
-    assert (lam.regret >= 0).all() and (lam.regret == (lam.wer_chosen - lam.wer_oracle).round(4)).all()
+    assert (lam.regret >= 0).all() and (lam.regret - (lam.wer_chosen - lam.wer_oracle)).abs().max() < 2e-4
     one = utterances().query("target == 'animals' and tts == 'pico' and model == 'adapted'")
     with pytest.raises(UserError, match="lam 0.3 was chosen but adapted was not evaluated there"):
         selection.mark(one, "adapted", 0.3)

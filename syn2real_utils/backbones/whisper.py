@@ -27,7 +27,7 @@ FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
 FRAMES_PER_POSITION = 2  # the encoder's second convolution has stride 2
 FULL_CONTEXT = 30.0  # seconds
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
-TOKENS_PER_SECOND, TOKENS_AT_LEAST = 12, 12  # of a transcript; bounds what a looping model can say
+TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
 IGNORED = -100  # label that the loss skips
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
 

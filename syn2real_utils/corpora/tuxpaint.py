@@ -6,6 +6,7 @@ Layout of the package: `stamps/<folder>/**/NAME_desc_<language>.ogg` beside `NAM
 
 import re
 import shutil
+import tarfile
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,17 @@ from syn2real_utils import audio, fetch
 from syn2real_utils.corpora.base import CorpusReport, check_merge, publish
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
-from syn2real_utils.progress import track
+from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store, sha256
 from syn2real_utils.text import normalise
 
 PACKAGE, VERSION = "tuxpaint-stamps-default", "2022.06.04-1"
 SHA256 = "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34"
+# The same files as upstream releases them; the checksum is that of Debian's source package.
+RELEASE = (
+    "https://downloads.sourceforge.net/project/tuxpaint/tuxpaint-stamps/2022-06-04/tuxpaint-stamps-2022.06.04.tar.gz"
+)
+RELEASE_SHA256 = "842065576fae554358e00e51d71a492616a6490b12b592228067477c287a0bf8"
 LANGUAGES = ("be", "bg", "ca", "da", "el", "en", "es", "fr", "nl", "ro", "ru")  # with recordings and texts of their own
 
 # Our choice: folders of fewer than about 40 recordings cannot stand alone. `corpus.merge` of a profile replaces it.
@@ -114,23 +120,41 @@ def _given(folder: Path) -> Path:
 
 
 def _fetch(language: str, into: Path) -> None:
-    """Keep the recordings of one language, their texts and the licence from the Debian package; the rest goes."""
+    """Keep the recordings of one language, their texts and the licence; the rest goes."""
     unpacked = into / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)  # of a killed attempt
+    unpacked.mkdir()
     try:
-        fetch.debian_tree(PACKAGE, VERSION, SHA256, unpacked)
-    except UserError as error:
+        root, licence = _unpack(unpacked)
+        for file in sorted(root.rglob(f"*{_tail(language)}")):
+            target = into / "stamps" / file.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)
+            note = file.name.removesuffix(_tail(language)) + ".txt"
+            if (file.parent / note).is_file():
+                shutil.copyfile(file.parent / note, target.parent / note)
+        shutil.copyfile(licence, into / "copyright")
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _unpack(into: Path) -> tuple[Path, Path]:
+    """The folder `stamps` and the licence, from the Debian package, else from the source release."""
+    try:
+        fetch.debian_tree(PACKAGE, VERSION, SHA256, into)
+        share = into / "usr" / "share"
+        return share / "tuxpaint" / "stamps", share / "doc" / PACKAGE / "copyright"
+    except fetch.UnreachableError as error:
+        say(f"{error}; trying the source release")
+        without_apt = error
+    try:
+        release = fetch.download(RELEASE, into / "release.tar.gz", RELEASE_SHA256)
+    except fetch.UnreachableError as error:
         raise UserError(
-            f"{error}; or get the source release tuxpaint-stamps-2022.06.04 from tuxpaint.org, unpack it, and give its folder as corpus.path"
+            f"{without_apt}; and {error}: get tuxpaint-stamps-2022.06.04.tar.gz of Tux Paint, unpack it, and give its folder "
+            "as corpus.path"
         ) from error
-    share = unpacked / "usr" / "share"
-    root = share / "tuxpaint" / "stamps"
-    for file in sorted(root.rglob(f"*{_tail(language)}")):
-        target = into / "stamps" / file.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        file.rename(target)
-        note = file.name.removesuffix(_tail(language)) + ".txt"
-        if (file.parent / note).is_file():
-            shutil.copyfile(file.parent / note, target.parent / note)
-    shutil.copyfile(share / "doc" / PACKAGE / "copyright", into / "copyright")
-    shutil.rmtree(unpacked)
+    with tarfile.open(release) as archive:
+        archive.extractall(into, filter="data")
+    (root,) = (path for path in into.iterdir() if path.is_dir())
+    return root / "stamps", next(path for path in sorted(root.rglob("COPYING*")))
