@@ -4,13 +4,14 @@ VENV ?= .venv
 PROFILE ?= quickstart
 BIN := $(VENV)/bin
 
-.PHONY: help setup reproduce test lint format clean
+.PHONY: help setup reproduce test lint format figures clean
 
 help:
 	@echo "make reproduce [PROFILE=quickstart]   install, fetch, run, and print the results table"
 	@echo "make test                             install, lint, and run all tests"
 	@echo "make setup                            only the virtual environment $(VENV)"
 	@echo "make format                           format code and strip notebooks"
+	@echo "make figures                          copy the figures of a finished run to figures/"
 	@echo "make clean                            remove runs and everything made (not what was fetched)"
 
 setup: $(VENV)/.installed
@@ -39,6 +40,13 @@ format: setup
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 	@$(BIN)/nbstripout --keep-id notebooks/*.ipynb
+
+# The committed figures, from a finished run: figures, the CSV behind each, and what made them.
+figures: setup
+	@$(BIN)/syn2real figures $(PROFILE)
+	@cp runs/$(PROFILE)/figures/*.png figures/
+	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv results.md $(CURDIR)/figures/
+	@cp runs/$(PROFILE)/run.json figures/manifest.json
 
 clean:
 	rm -rf runs data/synthetic data/corpora .snakemake

@@ -1,6 +1,8 @@
 """The command line: `syn2real ...`. Exit status 0 done, 2 bad input (one clear line), 1 a fault of ours."""
 
+import contextlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -8,21 +10,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from syn2real_utils import __version__
-from syn2real_utils.errors import JobError, UserError
+from syn2real_utils.errors import JobError, UserError, disk_full
 
 # Modules that import torch or transformers are imported by the command that needs them: `--help` answers at once.
 
 app = typer.Typer(
     name="syn2real",
     help="SYN2REAL: task arithmetic that closes the synthetic-to-real gap in speech recognition.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 vector = typer.Typer(
     help="Task vectors and models on disk: tau = real - syn, base + lam * tau.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
 app.add_typer(vector, name="vector")
@@ -71,6 +71,8 @@ def notebook(
     from syn2real_utils.store import home
 
     given = dict(_pair(text) for text in parameters or [])
+    if Path(str(given.get("profile"))).is_file() and Path.cwd() != home():  # the kernel works in the project's folder
+        given["profile"] = str(Path(given["profile"]).resolve())
     target = out or home() / "runs" / "notebooks" / f"{runner.notebook_path(name).stem}.ipynb"
     with runner.telling():
         runner.execute(name, given, target)
@@ -90,7 +92,8 @@ def evaluate(
     """Score a model on real speech: WER and CER with their intervals, and a row of edit counts per utterance."""
     from syn2real_utils import standalone
 
-    result = standalone.evaluate(model, corpus, out, domain, language, full_context)
+    with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
+        result = standalone.evaluate(model, corpus, out, domain, language, full_context)
     typer.echo(_json(result.as_data()) if as_json else result.line())
 
 
@@ -167,11 +170,14 @@ def info(path: Path, as_json: Json = False) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(
+    context: typer.Context, show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     """Answer --version."""
     if show:
         typer.echo(f"syn2real {__version__}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -187,6 +193,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write("stopped; call again to go on\n")
         sys.exit(130)
     except Exception as error:
+        if disk_full(error):
+            _refuse(f"no space left on the disk: free some and call again ({error})".replace("\n", " "))
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())
@@ -210,7 +218,16 @@ def _short(value: object) -> object:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    """`value` with null for nan, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The one error that is the user's to mend."""
 
+import errno
+
 
 class UserError(Exception):
     """Bad input: one line that names the thing, what was expected and what to do. The CLI prints it and exits 2."""
@@ -7,6 +9,13 @@ class UserError(Exception):
 
 class JobError(Exception):
     """Work that failed by a fault of ours and was shown where it failed: one line, exit status 1."""
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that no space is left on the disk, in whatever type a library raises it."""
+    return getattr(error, "errno", None) == errno.ENOSPC or any(
+        said in str(error) for said in ("No space left", "os error 28")
+    )
 
 
 def names(values, most: int = 12) -> str:

@@ -3,7 +3,6 @@
 A figure is closed for pyplot when it is returned, so that a notebook shows it once, as the value of its cell.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,22 +71,21 @@ def style() -> Iterator[None]:
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the drawing alone: no date, no version."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")
     with style():
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     temporary.replace(path)
     return path
 
 
-def lam_curves(wer: pd.DataFrame, lam: pd.DataFrame, ensemble: bool = False) -> Figure:
+def lam_curves(wer: pd.DataFrame, lam: pd.DataFrame) -> Figure:
     """WER of `adapted` over lam with its interval, one facet per target and TTS; chosen lam and oracle are marked.
 
     Args:
         wer: tables/wer.csv.
         lam: tables/lam.csv.
-        ensemble: draw the curve of the ensemble vector too.
     """
-    return _curves(wer, lam, ["adapted", "ensemble"] if ensemble else ["adapted"])
+    return _curves(wer, lam, ["adapted"])
 
 
 def ensemble_comparison(wer: pd.DataFrame) -> Figure:

@@ -59,7 +59,7 @@ def plan(profile: Profile, rows: pd.DataFrame) -> Plan:
         others = [domain for domain in domains if domain != target]
         models += 1 + engines + engines * folds
         trained += clips[others].sum() + engines * (texts[others].sum() + folds * seen * texts[target])
-        decoded += int(clips[target]) * (2 + engines * (1 + 2 * len(evaluation.lam_grid)))
+        decoded += int(clips[target]) * (2 + engines * (1 + len(evaluation.lam_grid) + len(evaluation.selection_grid)))
         share = selected / folds
         decoded += round(2 * engines * share * clips[others].sum() * len(evaluation.selection_grid))
     for domain in domains:  # a pair for each, and models that choose lam

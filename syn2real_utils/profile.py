@@ -16,7 +16,7 @@ Protocol = Literal["strict", "catalogue"]
 class Part(BaseModel):
     """A section of a profile; an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CorpusPart(Part):
@@ -105,8 +105,24 @@ class Profile(Part):
     backbone: BackbonePart
     training: TrainingPart
     evaluation: EvaluationPart
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
+
+    @model_validator(mode="after")
+    def _each_once(self):
+        sources = [] if self.sources == "all" else self.sources
+        named: dict[str, list] = {
+            "targets": self.targets,
+            "sources": sources,
+            "seeds": self.seeds,
+            "tts": [p.name for p in self.tts],
+        }
+        for key, values in named.items():
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} must name each of its values once, not {names(values)}")
+        if "all" in self.targets:
+            raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
+        return self
 
     def tts_part(self, name: str) -> TtsPart:
         """The settings of one TTS engine of this profile."""
@@ -148,6 +164,8 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
@@ -155,7 +173,7 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
     for key, value in (overrides or {}).items():
         _set(values, key, value)
     try:
-        return Profile.model_validate(values)
+        return _rooted(Profile.model_validate(values))
     except ValidationError as error:
         raise UserError(f"profile {name}: {_explain(error)}") from error
 
@@ -174,6 +192,16 @@ def parse_overrides(pairs: list[str]) -> dict[str, object]:
     return result
 
 
+def _rooted(profile: Profile) -> Profile:
+    """The profile with absolute paths: notebooks work in another folder than the command line."""
+    corpus, backbone = profile.corpus, profile.backbone
+    if corpus.path is not None:
+        corpus = corpus.model_copy(update={"path": str(Path(corpus.path).expanduser().resolve())})
+    if backbone.name.startswith((".", "~", "/")):
+        backbone = backbone.model_copy(update={"name": str(Path(backbone.name).expanduser().resolve())})
+    return profile.model_copy(update={"corpus": corpus, "backbone": backbone})
+
+
 def _set(values: dict, dotted: str, value: object) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
@@ -190,6 +218,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key '{where}': use one of {names(_keys_beside(first['loc']))}"
     if first["type"] == "missing":
         return f"key '{where}' is missing"
+    if not where:
+        return first["msg"].removeprefix("Value error, ")
     return f"{where}: {first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
 
 

@@ -42,17 +42,16 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def step(self, note: str = "") -> None:
-        """Count one more, with an optional `note` such as a loss."""
+    def step(self) -> None:
+        """Count one more."""
         self.done += 1
         if self._bar is not None:
-            self._bar.set_postfix_str(note, refresh=False)
             self._bar.update()
             return
         now = time.monotonic()
         if now - self._last >= SECONDS_BETWEEN_LINES and self.done < self.total:
             left = (now - self._start) / self.done * (self.total - self.done)
-            say(f"  {self.what}: {self.done}/{self.total}, {left:.0f} s left {note}".rstrip())
+            say(f"  {self.what}: {self.done}/{self.total}, {left:.0f} s left")
             self._last = now
 
 

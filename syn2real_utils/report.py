@@ -18,6 +18,7 @@ from syn2real_utils.store import write_text_atomic
 
 PROFILE = "profile.yaml"
 ROWS = ("utterances", "selection", "cosines", "geometry")  # tables that need models
+COMPUTED = ("wer", "cer", "changes", "lam", "examples")  # tables that are computed from those
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 SHOWN = 5  # gains and losses in the report, per target and TTS
 
@@ -45,9 +46,17 @@ def redraw(folder: Path) -> list[Path]:
     }
     for name, table in found.items():
         _write(folder, name, table)
-    table = tables.results_table(found["wer"], found["changes"])
+    table = tables.results_table(found["wer"], found["changes"], confidence)
     write_text_atomic(folder / "tables" / "results.md", tables.as_markdown(table) + "\n")
     return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
+
+
+def missing(folder: Path) -> list[str]:
+    """What a finished run has and this one lacks; nothing for a run that was never finished."""
+    if not (folder / "report.html").is_file():
+        return []
+    files = [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
+    return [file for file in files if not (folder / file).is_file()]
 
 
 def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
@@ -80,7 +89,8 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 def results(folder: Path) -> pd.DataFrame:
     """The table of results of a run."""
-    return tables.results_table(read(folder, "wer"), read(folder, "changes"))
+    confidence = load_profile(folder / PROFILE).evaluation.confidence
+    return tables.results_table(read(folder, "wer"), read(folder, "changes"), confidence)
 
 
 def summary(folder: Path) -> str:

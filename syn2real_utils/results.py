@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import torch
 
 from syn2real_utils import checkpoints, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
@@ -152,6 +153,7 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
     key = {"version": 1, "parent": stages.parent(profile), **{n: m.fingerprint for n, m in models.items()}}
 
     def make() -> pd.DataFrame:
+        torch.set_num_threads(profile.threads)
         folders = {"pretrained": stages.pretrained(profile)} | {name: model.path for name, model in models.items()}
         found = geometry.plane({name: checkpoints.load_state(folder) for name, folder in folders.items()})
         points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
@@ -211,6 +213,7 @@ def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
     key = {"version": 1, "pairs": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
 
     def make() -> pd.DataFrame:
+        torch.set_num_threads(profile.threads)
         states = [(checkpoints.load_state(syn.path), checkpoints.load_state(real.path)) for real, syn in pairs]
         table = []
         for module, products in geometry.gram(states).items():
@@ -232,4 +235,4 @@ def _cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) 
         make().to_csv(into / "table.csv", index=False, lineterminator="\n", float_format="%.9g")
 
     found = Store().build(f"runs/artifacts/{kind}", label, key, write)
-    return pd.read_csv(found.path / "table.csv")
+    return pd.read_csv(found.path / "table.csv", dtype=dict.fromkeys(("tts_a", "domain_a", "tts_b", "domain_b"), str))

@@ -18,6 +18,8 @@ from syn2real_utils.store import Store, home, write_text_atomic
 from syn2real_utils.tts.base import load_engine
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
+INPUTS = "inputs.json"
+UNKNOWN = "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"
 JOB_MB = 3500  # memory of one job with Whisper base
 
 
@@ -44,9 +46,8 @@ def run(profile: Profile, cores: int = 0) -> str:
 def fetch(profile: Profile) -> None:
     """Fetch speech, weights and voices, and check what can be checked before the first notebook."""
     stages.check(profile)
+    stages.check_domains_and_folds(profile)
     stages.backbone(profile)  # knows the language, or says so
-    for target in profile.targets:
-        stages.source_domains(profile, target)
     for part in profile.tts:
         load_engine(part.name, Store())
 
@@ -54,24 +55,25 @@ def fetch(profile: Profile) -> None:
 def prepare(profile: Profile) -> None:
     """Write what the workflow depends on, only where it changed, so that what is up to date stays so."""
     folder = results.run_folder(profile)
-    _write_if_new(folder / report.PROFILE, profile.to_yaml())
-    inputs = {"profile": profile.model_dump(mode="json"), "code": _code_hash()}
-    _write_if_new(folder / "inputs.json", json.dumps(inputs, indent=1, ensure_ascii=False))
+    if not _up_to_date(profile):
+        say(f"{folder.relative_to(home())}: profile, data or code are new or changed")
+        write_text_atomic(folder / report.PROFILE, profile.to_yaml())
+        write_text_atomic(folder / INPUTS, _inputs(profile))
+    if lost := report.missing(folder):
+        say(f"{folder.relative_to(home())} lacks {names(lost, 3)}: making it again")
+        (folder / "notebooks" / "08_results.ipynb").unlink(missing_ok=True)
 
 
 def preview(profile: Profile, cores: int = 0) -> str:
     """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
     stages.check(profile)
-    notebook.folder()
-    prepare(profile)
+    if not stages.has_corpus(profile) or not _up_to_date(profile):
+        rest = [plan(profile, stages.real_rows(profile)).line()] if stages.has_corpus(profile) else [UNKNOWN]
+        return "\n".join([*_all_jobs(profile), *rest])
     found = _call(profile, cores, ["--dry-run", "--quiet", "rules"], capture=True)
     if found.returncode:
         raise JobError(f"the workflow does not work out: {found.stderr.strip() or found.stdout.strip()}")
     head = _job_table(found.stdout) or ["jobs: none, everything is up to date"]
-    if not stages.has_corpus(profile):
-        return "\n".join(
-            [*head, "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"]
-        )
     return "\n".join([*head, plan(profile, stages.real_rows(profile)).line()])
 
 
@@ -119,18 +121,38 @@ def _call(profile: Profile, cores: int, options: list[str], capture: bool = Fals
     return subprocess.run(command, capture_output=capture, text=True)
 
 
+def _up_to_date(profile: Profile) -> bool:
+    """Whether the run's folder was made from this profile, these data and this code."""
+    file = results.run_folder(profile) / INPUTS
+    return file.is_file() and file.read_text(encoding="utf-8") == _inputs(profile)
+
+
+def _inputs(profile: Profile) -> str:
+    made_from = {
+        "profile": profile.model_dump(mode="json"),
+        "corpus": stages.corpus(profile).fingerprint,
+        "pretrained": stages.parent(profile),
+        "code": _code_hash(),
+    }
+    return json.dumps(made_from, indent=1, ensure_ascii=False)
+
+
+def _all_jobs(profile: Profile) -> list[str]:
+    """Every job of a run that starts anew."""
+    counts = {
+        name: len(profile.targets) if "target" in notebook.parameters(notebook.notebook_path(name)) else 1
+        for name in notebook.notebook_names()
+    }
+    counts |= {"report": 1, "total": sum(counts.values()) + 1}
+    return [f"{name:<24}{count:>4}" for name, count in counts.items()]
+
+
 def _job_table(said: str) -> list[str]:
     """The first table of jobs in what Snakemake says."""
     lines = said.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("job ")]
     ends = [i for i, line in enumerate(lines) if line.startswith("total ")]
     return lines[starts[0] : ends[0] + 1] if starts and ends else []
-
-
-def _write_if_new(path: Path, text: str) -> None:
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text_atomic(path, text)
-        say(f"{path.relative_to(home())} is new or changed")
 
 
 def _code_hash() -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine
+from syn2real_utils import checkpoints, machine, text
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
@@ -83,6 +83,14 @@ def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
     return found
 
 
+def check_domains_and_folds(profile: Profile) -> None:
+    """Raise UserError unless every target has source domains, and every domain has clips in every fold."""
+    for target in profile.targets:
+        for domain in (target, *source_domains(profile, target)):
+            for fold in folds(profile):
+                test_rows(profile, domain, fold)
+
+
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     """The texts of one domain spoken by one TTS engine, as an AudioFolder."""
     check(profile)
@@ -91,7 +99,13 @@ def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     rows = rows[rows.domain == domain]
     columns = ["text_id", "transcription", "split", "fold"]
     texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
-    key = {"version": VERSIONS["synthetic"], "tts": part.model_dump(), "language": language, "texts": texts}
+    key = {
+        "version": VERSIONS["synthetic"],
+        "text": text.VERSION,
+        "tts": part.model_dump(),
+        "language": language,
+        "texts": texts,
+    }
     label = f"{tts}-{language}-{domain}"
     return store.build(
         SYNTHETIC, label, key, lambda into: synthesize(rows, part, language, store, into, profile.threads)
@@ -281,7 +295,9 @@ def transcripts(
     found = Store().build(
         TRANSCRIPTS, label, key, lambda into: _transcribe(profile, model, rows, spec, lams, into / "transcripts.csv")
     )
-    return pd.read_csv(found.path / "transcripts.csv", keep_default_na=False)
+    return pd.read_csv(
+        found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
+    )
 
 
 def parent(profile: Profile) -> str:
@@ -293,6 +309,7 @@ def _finetune(profile: Profile, rows: pd.DataFrame, lineage: Lineage, into: Path
     from syn2real_utils.backbones.whisper import Example
     from syn2real_utils.training import finetune
 
+    torch.set_num_threads(profile.threads)
     model = backbone(profile)
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
     say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
@@ -311,7 +328,6 @@ def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int,
         domains=domains,
         held_out=held_out,
         seed=seed,
-        protocol=profile.evaluation.protocol,
     )
 
 
@@ -362,6 +378,7 @@ def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
     part = profile.corpus
     key = {
         "version": VERSIONS["corpus"],
+        "text": text.VERSION,
         "corpus": part.model_dump(mode="json"),
         "folds": profile.evaluation.folds,
         "files": _user_files(part.path),

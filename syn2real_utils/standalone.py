@@ -55,6 +55,8 @@ def evaluate(
     Raises:
         UserError: no such model, corpus, domain or language; `out` lies in no folder.
     """
+    if out.is_dir():
+        raise UserError(f"{out} is a folder: name the CSV to write, such as {out / 'rows.csv'}")
     if not out.resolve().parent.is_dir():
         raise UserError(f"no folder {out.resolve().parent} to write {out.name} into: make it first")
     language = language or _language(corpus)

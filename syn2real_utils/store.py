@@ -5,7 +5,6 @@ What a killed attempt left in `.partial` stays for the next attempt to go on fro
 size and hash of every file: a file that is missing or cut short is noticed when the folder is opened.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, disk_full
 from syn2real_utils.progress import say
 
 DONE = "done.json"
@@ -73,7 +72,6 @@ class Store:
             return None
         if bad := artifact.damage():
             say(f"{artifact.path} is damaged ({bad[0]}): making it again")
-            shutil.rmtree(artifact.path)
             return None
         return artifact
 
@@ -107,12 +105,13 @@ class Store:
                 if not any(partial.iterdir()):  # nothing to go on from: leave no trace
                     partial.rmdir()
                 raise
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
+            except Exception as error:
+                if not disk_full(error):
                     raise
                 raise UserError(
                     f"no space left on the disk while making {artifact.path}: free some and call again"
                 ) from error
+            shutil.rmtree(artifact.path, ignore_errors=True)  # damaged, or what a killed deletion left
             partial.rename(artifact.path)
         return artifact
 
@@ -124,7 +123,7 @@ class Store:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

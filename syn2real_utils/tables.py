@@ -64,7 +64,7 @@ def headline(wer: pd.DataFrame, target: str, tts: str) -> dict[str, pd.Series]:
     return {row.model: row for _, row in rows.iterrows()}
 
 
-def results_table(wer: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
+def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """One row of text per target and TTS: WER in percent by model, and the relative change of adapted against syn_target.
 
     Several targets end with a row that pools them. Several p are adjusted by Holm over the targets and TTS. What was not
@@ -89,7 +89,8 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFrame:
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
-        "left-out source domains. Relative change of adapted against syn_target with its bootstrap interval over texts."
+        "left-out source domains. Relative change of adapted against syn_target with its "
+        f"{100 * confidence:g} % bootstrap interval over texts."
     )
     return result
 

@@ -1,6 +1,7 @@
 """Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
 
 import gc
+import json
 import random
 import shutil
 from collections.abc import Sequence
@@ -57,16 +58,26 @@ def finetune(
         model=model,
         args=_arguments(part, backbone.precision == "bfloat16", seed, work),
         train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
-        data_collator=lambda items: backbone.collate(items[0]),
+        data_collator=lambda items: backbone.collate(*items),
         callbacks=[_Report(what, len(plan))],
     )
     trainer.remove_callback(PrinterCallback)  # ours tells the progress
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(work)) if work.is_dir() else None)
+    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True
     save(backbone, model, into)
     del trainer, model
     gc.collect()  # trainer and model refer to each other: else two models and their optimisers meet in memory
+
+
+def _last_checkpoint(work: Path) -> str | None:
+    """The last whole checkpoint of a killed call; one that was cut short is deleted."""
+    for folder in work.glob("checkpoint-*"):
+        try:
+            json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))  # what Trainer writes last
+        except (OSError, ValueError):
+            shutil.rmtree(folder)
+    return get_last_checkpoint(str(work)) if work.is_dir() else None
 
 
 def save(backbone: Whisper, model: torch.nn.Module, into: Path) -> None:

@@ -16,6 +16,7 @@ from syn2real_utils.corpora import base, folder, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.store import Store, sha256
+from syn2real_utils.text import normalise
 
 
 def clip(path: Path, seconds: float, pitch: int, rate: int = 44_100) -> Path:
@@ -136,6 +137,12 @@ def test_texts_that_are_equal_once_normalised_share_text_id_and_fold(stamps, tmp
     twins = rows[rows.utterance.isin(["animals/perro", "animals/other/perro2"])]
     assert twins.text_id.nunique() == 1 and twins.fold.nunique() == 1
     assert rows[rows.domain == "animals"].fold.nunique() == 2
+
+
+def test_a_text_of_two_domains_stays_in_one_and_the_other_is_counted(stamps, tmp_path):
+    stamp(stamps, "plants/oso", "¡UN OSO (3 €)!", pitch=350)
+    rows, report, _ = prepared(tmp_path, tux(stamps))
+    assert report.dropped["its text stands in animals too"] == 1 and "plants/oso" not in set(rows.utterance)
 
 
 def test_tuxpaint_says_what_it_cannot_have(stamps, tmp_path, monkeypatch):
@@ -341,9 +348,11 @@ def test_datasets_opens_both_corpora_whole(stamps, own, tmp_path, encoder):
 def test_the_real_spanish_stamps(shared_data, tmp_path):
     report = base.prepare(CorpusPart(name="tuxpaint", language="es"), 2, shared_data, tmp_path)
     rows = base.read_audiofolder(tmp_path)
-    assert len(rows) == 749 and report.texts == 707
-    assert report.domains["animals"] == 132 and report.domains["nature"] == 53 and len(report.domains) == 11
+    assert len(rows) == 746 and report.texts == 704
+    assert report.domains["animals"] == 132 and report.domains["nature"] == 51 and len(report.domains) == 11
     assert sum(n for reason, n in report.dropped.items() if "again" in reason) == 136
     assert 21.5 < rows.duration.sum() / 60 < 22.5
     assert (rows.groupby("text_id").fold.nunique() == 1).all()
+    said = rows.transcription.map(lambda text: normalise(text, "es"))
+    assert (rows.groupby(said).domain.nunique() == 1).all(), "no text of one domain is trained on in another"
     assert len({sha256(Path(p)) for p in rows.path}) == len(rows)

@@ -48,6 +48,12 @@ def changed(path: str, value: object) -> dict:
         ("evaluation.lam_grid", [0.1, 0.2], "lam_grid must rise from 0"),
         ("evaluation.selection_grid", [0.0, 0.25], "selection_grid must be part of lam_grid"),
         ("evaluation.selection_folds", 3, "selection_folds must not exceed folds"),
+        ("evaluation.lam_grid", [0.0, float("inf")], "lam_grid.1: .*finite"),
+        ("training.epochs", float("nan"), "training.epochs: .*finite|training.epochs: .*greater"),
+        ("seeds", [0, 0], "seeds must name each of its values once"),
+        ("seeds", [-1], "seeds.0: .*greater than or equal to 0"),
+        ("tts", [{"name": "pico"}, {"name": "pico"}], "tts must name each of its values once"),
+        ("targets", ["all"], "targets must not hold 'all'"),
         ("targets", [], "targets: .*at least 1"),
         ("name", "../out", "name: "),
     ],
@@ -83,3 +89,12 @@ def test_a_tts_or_target_that_the_profile_lacks_is_named():
         profile.tts_part("bark")
     with pytest.raises(UserError, match="has no target domain 'moon': it has animals"):
         profile.check_target("moon")
+
+
+def test_paths_are_absolute_wherever_the_profile_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = {"corpus": {"name": "folder", "language": "es", "path": "mine"}, "backbone": {"name": "./model"}}
+    profile = load_profile("quickstart", own)
+    assert profile.corpus.path == str(tmp_path.resolve() / "mine")
+    assert profile.backbone.name == str(tmp_path.resolve() / "model")
+    assert load_profile("quickstart").backbone.name == "base"

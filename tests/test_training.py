@@ -36,6 +36,7 @@ def tiny(base, tmp_path_factory) -> Whisper:
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     torch.manual_seed(0)
     WhisperForConditionalGeneration(WhisperConfig.from_pretrained(base, **sizes, **heads)).save_pretrained(folder)
+    shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
     return Whisper(folder, "es", PART)
 
 
@@ -109,7 +110,7 @@ def test_finetune_learns_and_saves_a_folder_that_transformers_opens(tiny, exampl
         tiny.load(folder)(**tiny.collate([Example(tiny_pad(e.features), e.labels) for e in examples])).loss.item()
         for folder in (None, tmp_path / "out")
     ]
-    assert loss[1] < 0.8 * loss[0]
+    assert loss[1] < loss[0] - 0.3
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_source_positions"] == 1500
     assert not (tmp_path / "out" / "checkpoints").exists()
     pipeline("automatic-speech-recognition", model=str(tmp_path / "out"))
@@ -130,7 +131,7 @@ def test_killed_finetune_goes_on_to_the_same_bytes(tiny, examples, tmp_path, mon
 
     steps = []
 
-    def step(self, note=""):
+    def step(self):
         steps.append(1)
         if len(steps) == 3:
             raise Killed
@@ -207,3 +208,14 @@ def test_greedy_agrees_with_generate_on_real_clips(base, shared_data):
         tokens = model.generate(torch.stack(clips), language="es", task="transcribe", max_new_tokens=40)
     theirs = [text.strip() for text in asr.tokenizer.batch_decode(tokens, skip_special_tokens=True)]
     assert ours == theirs
+
+
+def test_a_checkpoint_that_was_cut_short_is_not_taken(tiny, examples, tmp_path):
+    torn = tmp_path / "out" / "checkpoints" / "checkpoint-4"
+    torn.mkdir(parents=True)
+    (torn / "trainer_state.json").write_text('{"epoch": ')
+    training.finetune(tiny, examples, TRAIN, 0, 2, "torn", tmp_path / "out")
+    training.finetune(tiny, examples, TRAIN, 0, 2, "whole", tmp_path / "whole")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        tmp_path / "whole" / "model.safetensors"
+    ).read_bytes()

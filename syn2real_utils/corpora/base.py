@@ -113,6 +113,8 @@ def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFram
         raise UserError(f"{file} is no CSV: {error}") from error
     if missing := [c for c in columns if c not in header]:
         raise UserError(f"{file} has no column '{missing[0]}': expected {', '.join(columns)}")
+    if len(set(header)) < len(header):
+        raise UserError(f"{file} names a column twice in its header: name each once")
     if not table:
         raise UserError(f"{file} has no rows below its header")
     _check_rows(table, Path(folder), file)
@@ -121,9 +123,9 @@ def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFram
     return rows.assign(path=[str(Path(folder).resolve() / name) for name in rows["file_name"]])
 
 
-def write_audiofolder(rows: pd.DataFrame, folder: Path) -> None:
+def write_audiofolder(rows: pd.DataFrame, folder: Path, synthetic: bool = False) -> None:
     """Write metadata.csv with our columns in our order; the same rows give the same bytes."""
-    columns = SYNTHETIC if "engine" in rows else CORPUS
+    columns = SYNTHETIC if synthetic else CORPUS
     rows = rows[list(columns)].sort_values(
         [c for c in ("utterance", "engine", "voice", "take", "file_name") if c in columns]
     )
@@ -189,6 +191,7 @@ def publish(
         _unscorable(normalise(t, part.language), s) for t, s in zip(rows.transcription, rows.duration, strict=True)
     ]
     rows, dropped = _drop(rows, reasons, dropped)
+    rows, dropped = _drop(rows, _told_elsewhere(rows, part.language), dropped)
     if isinstance(part.max_utterances, dict):
         check_domains(rows, list(part.max_utterances))
     few = _choose(rows, part)
@@ -261,6 +264,13 @@ def _unscorable(text: str, seconds: float) -> str:
     if len(text) > FASTEST * seconds:
         return f"clip too short for its text (over {FASTEST:g} characters a second)"
     return ""
+
+
+def _told_elsewhere(rows: pd.DataFrame, language: str) -> list[str]:
+    """A text that stands in several domains stays in the first: else it would be trained on in one, scored in another."""
+    said = [normalise(text, language) for text in rows.transcription]
+    first = rows.domain.groupby(pd.Series(said, index=rows.index)).transform("min")
+    return [f"its text stands in {f} too" if d != f else "" for d, f in zip(rows.domain, first, strict=True)]
 
 
 def _drop(

@@ -181,7 +181,7 @@ def synthesize(
     columns = ["file_name", "utterance", "domain", "spoken", "voice", "settings", "duration", "quality"]
     listed = flagged[columns].to_csv(index=False, lineterminator="\n", float_format="%.3f")
     write_text_atomic(into / "quality.csv", listed)
-    write_audiofolder(clips, into)
+    write_audiofolder(clips, into, synthetic=True)
     report = QualityReport(
         engine.name,
         len(clips),

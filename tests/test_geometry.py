@@ -1,0 +1,71 @@
+"""Angles and planes of directions in weight space, and the plan of a run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from syn2real_utils import geometry
+from syn2real_utils.parameters import MismatchError
+from syn2real_utils.plan import plan
+from syn2real_utils.profile import load_profile
+from syn2real_utils.vectors import TaskVector
+from tests.conftest import ROOT
+
+
+def state(seed: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {"model.encoder.a": torch.randn(3, 4), "model.decoder.b": torch.randn(7)}
+
+
+def test_gram_is_the_inner_products_of_the_vectors_whole_and_by_module():
+    pairs = [(state(i), state(i + 10)) for i in range(3)]
+    taus = [TaskVector.between(*pair) for pair in pairs]
+    found = geometry.gram(pairs)
+    assert set(found) == {"all", "encoder", "decoder"}
+    for i, one in enumerate(taus):
+        for j, other in enumerate(taus):
+            cosines = one.cosines(other)
+            for module, products in found.items():
+                assert geometry.cosines(products)[i, j] == pytest.approx(cosines[module], abs=1e-6)
+        assert found["all"][i, i] ** 0.5 == pytest.approx(one.norm(), rel=1e-6)
+    assert np.allclose(found["all"], found["encoder"] + found["decoder"])
+
+
+def test_gram_in_chunks_is_the_same(monkeypatch):
+    pairs = [(state(i), state(i + 10)) for i in range(3)]
+    whole = geometry.gram(pairs)["all"]
+    monkeypatch.setattr(geometry, "CHUNK", 5)
+    assert np.allclose(geometry.gram(pairs)["all"], whole)
+
+
+def test_states_that_differ_are_refused():
+    other = state(1) | {"model.encoder.a": torch.randn(3, 5)}
+    with pytest.raises(MismatchError, match=r"model.encoder.a"):
+        geometry.gram([(state(0), other)])
+
+
+def test_adapted_lies_in_the_plane_lam_times_tau_beside_syn_target():
+    syn, real, target = state(0), state(1), state(2)
+    tau = TaskVector.between(syn, real)
+    models = {"syn_source": syn, "real_source": real, "syn_target": target, "adapted": tau.apply(target, 0.5)}
+    found = geometry.plane(models | {"pretrained": state(3)})
+    assert found["syn_source"] == (0, 0, 0)
+    assert found["real_source"] == pytest.approx((tau.norm(), 0, 0), abs=1e-4)
+    x, y, away = found["adapted"]
+    assert (x, y) == pytest.approx((found["syn_target"][0] + 0.5 * tau.norm(), found["syn_target"][1]), rel=1e-4)
+    assert away == pytest.approx(0, abs=1e-3) and found["pretrained"][2] > 0.1
+    length = TaskVector.between(syn, models["syn_target"]).norm()
+    assert np.hypot(*found["syn_target"][:2]) == pytest.approx(length, rel=1e-5)
+
+
+def test_plan_counts_the_work():
+    names = [("animals", 6), ("food", 4), ("household", 4)]
+    rows = [{"domain": d, "text_id": f"{d}{i}"} for d, n in names for i in range(n)]
+    found = plan(load_profile(ROOT / "tests" / "smoke.yaml"), pd.DataFrame(rows))
+    assert found.models == 17, "3 pooled, 2 x 3 of single domains, 2 x 2 targets, 2 x 2 that choose lam"
+    assert found.spoken == {"kokoro": 14, "pico": 14} and found.notebooks == 9
+    # 8 real + 2 x 8 pooled, the same of single domains, 2 x 2 x 3 of the target, 2 x 4 that choose lam
+    assert found.trained == 24 + 24 + 12 + 8
+    assert found.decoded == 6 * (2 + 2 * (1 + 3 + 2)) + 2 * 2 * 4 * 2
+    assert 0 < found.hours < 1 and "17 models" in found.line()
