@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    WhisperForConditionalGeneration,
+)
 from transformers.trainer_utils import get_last_checkpoint
 
 from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context
@@ -80,7 +86,7 @@ def _last_checkpoint(work: Path) -> str | None:
     return get_last_checkpoint(str(work)) if work.is_dir() else None
 
 
-def save(backbone: Whisper, model: torch.nn.Module, into: Path) -> None:
+def save(backbone: Whisper, model: WhisperForConditionalGeneration, into: Path) -> None:
     """Save a model as a folder that `transformers.pipeline` opens."""
     model.save_pretrained(into)
     for file in backbone.folder.glob("*.json"):
