@@ -139,12 +139,7 @@ def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
     lineage = json.loads((folder / "lineage.json").read_text())
     assert lineage["operation"] == "apply" and lineage["domains"] == ["animals"]
     clip = next((killed[0] / "data" / "corpora").rglob("*.ogg"))
-    import soundfile
-
-    wave, rate = soundfile.read(clip)
-    heard = pipeline("automatic-speech-recognition", model=str(folder))(
-        {"raw": wave.mean(axis=-1) if wave.ndim > 1 else wave, "sampling_rate": rate}
-    )
+    heard = pipeline("automatic-speech-recognition", model=str(folder))(str(clip))
     assert len(heard["text"].split()) >= 1
 
 
@@ -173,4 +168,4 @@ def test_what_only_the_data_can_tell_is_refused_before_any_job(killed, settings,
     err = capsys.readouterr().err
     assert raised.value.code == 2 and len(err.splitlines()) == 1, err
     assert re.search(f"^error: .*{message}", err)
-    assert not list((killed[0] / "runs" / "other").glob("*.*"))
+    assert not list((killed[0] / "runs" / "other").glob("[!.]*"))
