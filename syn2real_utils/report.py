@@ -51,12 +51,9 @@ def redraw(folder: Path) -> list[Path]:
     return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
 
 
-def missing(folder: Path) -> list[str]:
-    """What a finished run has and this one lacks; nothing for a run that was never finished."""
-    if not (folder / "report.html").is_file():
-        return []
-    files = [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
-    return [file for file in files if not (folder / file).is_file()]
+def files() -> list[str]:
+    """Tables and figures of a finished run, below its folder."""
+    return [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
 
 
 def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:

@@ -35,6 +35,8 @@ def run(profile: Profile, cores: int = 0) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            if _up_to_date(profile) and not lacks(profile):
+                return report.summary(folder)
             fetch(profile)
             prepare(profile)
             _snakemake(profile, cores)
@@ -59,9 +61,20 @@ def prepare(profile: Profile) -> None:
         say(f"{folder.relative_to(home())}: profile, data or code are new or changed")
         write_text_atomic(folder / report.PROFILE, profile.to_yaml())
         write_text_atomic(folder / INPUTS, _inputs(profile))
-    if lost := report.missing(folder):
+    elif (folder / "report.html").is_file() and (lost := lacks(profile)):
         say(f"{folder.relative_to(home())} lacks {names(lost, 3)}: making it again")
         (folder / "notebooks" / "08_results.ipynb").unlink(missing_ok=True)
+
+
+def lacks(profile: Profile) -> list[str]:
+    """Files of a finished run that this one has not."""
+    notebooks = [
+        f"notebooks/{name}{suffix}.ipynb"
+        for name, targets in _notebooks(profile).items()
+        for suffix in [f"-{target}" for target in targets] or [""]
+    ]
+    folder = results.run_folder(profile)
+    return [file for file in [*notebooks, *report.files(), "report.html"] if not (folder / file).is_file()]
 
 
 def preview(profile: Profile, cores: int = 0) -> str:
@@ -124,7 +137,7 @@ def _call(profile: Profile, cores: int, options: list[str], capture: bool = Fals
 def _up_to_date(profile: Profile) -> bool:
     """Whether the run's folder was made from this profile, these data and this code."""
     file = results.run_folder(profile) / INPUTS
-    return file.is_file() and file.read_text(encoding="utf-8") == _inputs(profile)
+    return file.is_file() and stages.has_corpus(profile) and file.read_text(encoding="utf-8") == _inputs(profile)
 
 
 def _inputs(profile: Profile) -> str:
@@ -139,12 +152,15 @@ def _inputs(profile: Profile) -> str:
 
 def _all_jobs(profile: Profile) -> list[str]:
     """Every job of a run that starts anew."""
-    counts = {
-        name: len(profile.targets) if "target" in notebook.parameters(notebook.notebook_path(name)) else 1
-        for name in notebook.notebook_names()
-    }
+    counts = {name: len(targets) or 1 for name, targets in _notebooks(profile).items()}
     counts |= {"report": 1, "total": sum(counts.values()) + 1}
     return [f"{name:<24}{count:>4}" for name, count in counts.items()]
+
+
+def _notebooks(profile: Profile) -> dict[str, list[str]]:
+    """Notebook -> the targets that it is run for; none: it is run once."""
+    paths = {name: notebook.notebook_path(name) for name in notebook.notebook_names()}
+    return {name: profile.targets if "target" in notebook.parameters(path) else [] for name, path in paths.items()}
 
 
 def _job_table(said: str) -> list[str]:

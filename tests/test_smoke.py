@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from transformers import pipeline
 
-from syn2real_utils import cli, results, stages
+from syn2real_utils import cli, results, runs, stages
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
 from tests.test_notebooks import NAMES
@@ -125,13 +125,28 @@ def test_a_second_call_does_nothing(killed, run):
 
 
 def test_a_run_without_the_kill_gives_the_same_bytes(run, tmp_path, monkeypatch):
+    """The half of the run that Pico speaks, made again from its models on; Kokoro's takes the same way."""
     monkeypatch.setenv("SYN2REAL_HOME", str(home(tmp_path)))
     for name in ("corpora", "synthetic"):  # their bytes have tests of their own
         (tmp_path / "data" / name).symlink_to(run.parents[1] / "data" / name)
-    profile = load_profile(PROFILE)
-    folder = results.write_run(profile)
-    for name in ("utterances", "selection", "cosines", "geometry"):
-        assert (folder / "tables" / f"{name}.csv").read_bytes() == (run / "tables" / f"{name}.csv").read_bytes(), name
+    folder = results.write_run(load_profile(PROFILE, {"tts": [{"name": "pico"}]}))
+    for name, column in (("utterances", "tts"), ("selection", "tts"), ("geometry", "tts"), ("cosines", "tts_a")):
+        again, killed = (pd.read_csv(where / "tables" / f"{name}.csv", dtype=str) for where in (folder, run))
+        killed = killed[(killed[column] == "pico") & (killed.get("tts_b", killed[column]) == "pico")]
+        assert len(again) and again.to_csv(index=False) == killed.to_csv(index=False), name
+
+
+def test_a_table_that_was_deleted_sends_its_notebook_to_the_workflow_again(killed, run, monkeypatch):
+    monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
+    profile, notebook, table = load_profile(PROFILE), run / "notebooks" / "08_results.ipynb", run / "tables" / "wer.csv"
+    kept = {path: path.read_bytes() for path in (notebook, table)}
+    table.unlink()
+    assert runs.lacks(profile) == ["tables/wer.csv"]
+    runs.prepare(profile)
+    assert not notebook.exists()
+    for path, content in kept.items():
+        path.write_bytes(content)
+    assert runs.lacks(profile) == []
 
 
 def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
