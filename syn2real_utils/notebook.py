@@ -95,8 +95,6 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")
     partial = out.with_name(f".{out.stem}.partial.ipynb")
     os.environ[LINES] = "1"
-    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):  # glibc then keeps the memory of a training step:
-        os.environ.setdefault(name, str(1 << 30))  # steps are a tenth faster
     say(f"notebook {path.stem}{''.join(f', {value}' for key, value in checked.items() if key != 'profile')}")
     logging.getLogger("papermill").setLevel(logging.WARNING)
     sockets = tempfile.mkdtemp(prefix="s2r-")

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,7 +39,10 @@ def run(profile: Profile, cores: int = 0) -> str:
         with FileLock(folder / ".lock", timeout=0):
             if _up_to_date(profile) and not lacks(profile):
                 return report.summary(folder)
-            fetch(profile)
+            with ProcessPoolExecutor(
+                1, mp_context=get_context("spawn")
+            ) as apart:  # its memory is free again afterwards
+                apart.submit(fetch, profile).result()
             prepare(profile)
             _snakemake(profile, cores)
             return report.summary(folder)
