@@ -158,11 +158,12 @@ def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
     assert len(heard["text"].split()) >= 1
 
 
-def test_figures_are_drawn_again_from_csv_alone(run):
-    done = subprocess.run(
-        [sys.executable, "-m", "syn2real_utils.cli", "figures", str(run)], cwd=run, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and len(done.stdout.splitlines()) == 7
+def test_figures_are_drawn_again_from_csv_alone(run, capsys):
+    before = {path: path.read_bytes() for path in run.glob("figures/*.png")}
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["figures", str(run)])
+    assert not raised.value.code and len(capsys.readouterr().out.splitlines()) == 7
+    assert before == {path: path.read_bytes() for path in run.glob("figures/*.png")}
 
 
 @pytest.mark.parametrize(
