@@ -144,17 +144,20 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("case", FOLDERS)
-def test_a_bad_corpus_folder_is_refused_by_run_and_evaluate(case, home, capsys, tmp_path):
+def test_a_bad_corpus_folder_is_refused_by_evaluate(case, home, capsys, tmp_path):
     metadata, clips, message = FOLDERS[case]
     folder = corpus(tmp_path / "own", metadata, *clips)
-    for arguments in (
-        ["evaluate", "base", folder, "-o", "rows.csv", "--language", "es"],
-        ["run", "quickstart", "--set", f"corpus={{name: folder, language: es, path: '{folder}'}}"],
-    ):
-        status, _, err = call(capsys, *arguments)
-        assert status == 2 and message in err and len(err.splitlines()) == 1, err
-    assert not (home / "rows.csv").exists()
-    assert not [p for p in (home / "data").rglob("*") if p.is_file() and p.suffix != ".lock"]
+    status, _, err = call(capsys, "evaluate", "base", folder, "-o", "rows.csv", "--language", "es")
+    assert status == 2 and message in err and len(err.splitlines()) == 1, err
+    assert not (home / "rows.csv").exists() and not (home / "data").exists()
+
+
+def test_a_bad_corpus_folder_is_refused_by_run(home, capsys, tmp_path):
+    folder = corpus(tmp_path / "own", None, "a.wav")
+    settings = f"corpus={{name: folder, language: es, path: '{folder}'}}"
+    status, _, err = call(capsys, "run", "quickstart", "--set", settings)
+    assert status == 2 and "has no metadata.csv" in err and len(err.splitlines()) == 1, err
+    assert not [p for p in home.rglob("*") if p.is_file() and p.suffix not in (".lock", ".ipynb", ".md")]
 
 
 def test_an_unreadable_clip_is_named(home, capsys, tmp_path):
