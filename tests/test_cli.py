@@ -157,7 +157,7 @@ def test_a_bad_corpus_folder_is_refused_by_run(home, capsys, tmp_path):
     settings = f"corpus={{name: folder, language: es, path: '{folder}'}}"
     status, _, err = call(capsys, "run", "quickstart", "--set", settings)
     assert status == 2 and "has no metadata.csv" in err and len(err.splitlines()) == 1, err
-    assert not [p for p in home.rglob("*") if p.is_file() and p.suffix not in (".lock", ".ipynb", ".md")]
+    assert not [p for p in home.rglob("*") if p.is_file() and not p.name.endswith((".lock", ".ipynb", ".md"))]
 
 
 def test_an_unreadable_clip_is_named(home, capsys, tmp_path):
