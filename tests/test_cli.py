@@ -198,6 +198,7 @@ def test_evaluate_a_carried_backbone_on_a_users_folder(home, capsys, tmp_path, s
 
     real = tmp_path / "own"
     real.mkdir()
+    (ROOT / "data" / "sources").mkdir(parents=True, exist_ok=True)
     (home / "data").mkdir()
     (home / "data" / "sources").symlink_to(ROOT / "data" / "sources")
     rows = stages.real_rows(load_profile("quickstart")).groupby("domain").head(2)
