@@ -115,6 +115,22 @@ def report_command(run_name: Annotated[str, typer.Argument(metavar="RUN", help="
         typer.echo(runs.write_report(runs.find(run_name)))
 
 
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="train, decode, lam-sweep, vector, synthesize, quickstart or executor.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write as well.")] = None,
+) -> None:
+    """Measure speed against what people would otherwise use, in one run; print JSON with the ratio."""
+    from syn2real_utils.bench import base
+    from syn2real_utils.store import write_text_atomic
+
+    with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
+        found = _json(base.run(name))
+    if out:
+        write_text_atomic(out, found + "\n")
+    typer.echo(found)
+
+
 @vector.command()
 def subtract(real: Path, syn: Path, out: Out, overwrite: Overwrite = False) -> None:
     """Write tau = REAL - SYN."""
