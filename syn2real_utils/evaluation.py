@@ -1,19 +1,22 @@
 """Decode clips and count edits: one row per utterance, from which every rate can be summed again."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jiwer
 import pandas as pd
 import torch
 
-from syn2real_utils.backbones.whisper import Whisper
 from syn2real_utils.progress import say
 from syn2real_utils.text import normalise, normaliser_version
 from syn2real_utils.vectors import TaskVector
 
+if TYPE_CHECKING:  # transformers takes seconds to import: counting edits does not need it
+    from syn2real_utils.backbones.whisper import Whisper
+
 
 def sweep(
-    backbone: Whisper,
+    backbone: "Whisper",
     model: torch.nn.Module,
     vector: TaskVector,
     lams: Sequence[float],

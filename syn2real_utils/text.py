@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from num2words import CONVERTER_CLASSES, num2words
-from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from syn2real_utils.errors import UserError, names
@@ -229,6 +228,11 @@ def _normalise_once(text: str, language: str) -> str:
 
 @lru_cache(maxsize=4)
 def _normaliser(language: str):
+    from transformers.models.whisper.english_normalizer import (
+        BasicTextNormalizer,
+        EnglishTextNormalizer,
+    )  # takes a second
+
     return EnglishTextNormalizer({}) if language == "en" else BasicTextNormalizer()
 
 

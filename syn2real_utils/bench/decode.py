@@ -1,0 +1,50 @@
+"""Decoding against transformers.pipeline and faster-whisper, with the same weights, on clips under 5 s."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from syn2real_utils import exports
+from syn2real_utils.bench import material
+from syn2real_utils.bench.base import Goal, Measured, Side, check_equal, timed
+from syn2real_utils.bench.runtimes import transcribe_with
+
+CLIPS, BATCH = 48, 32
+GOALS = {"transformers": 10.0, "faster-whisper": 2.0, "faster-whisper-int8": 2.0}
+QUANTIZATION = {"faster-whisper": "float32", "faster-whisper-int8": "int8"}
+
+
+def measure() -> Measured:
+    """Transcribe the same clips with the same weights: ours with the context cut to the clip, the others as they are."""
+    torch.set_num_threads(material.profile().threads)
+    asr, folder, rows = material.backbone(), material.real_source(), material.unseen_rows(CLIPS)
+    model, language = asr.load(folder), material.profile().corpus.language
+
+    def ours() -> list[str]:
+        return asr.transcribe(model, [asr.features(path) for path in rows.path], BATCH)
+
+    side, texts = timed("ours", ours, len(rows))
+    mine = Side("ours", side.seconds, side.repeats, {"wer": material.wer(rows, texts), "precision": asr.precision})
+    peers = []
+    with tempfile.TemporaryDirectory(prefix="syn2real-") as work:
+        for name in GOALS:
+            heard = transcribe_with(name, _form(name, folder, Path(work)), list(rows.path), language)
+            check_equal("clips", len(texts), len(heard.texts))
+            peers.append(Side(name, heard.seconds / len(rows), more={"wer": material.wer(rows, heard.texts)}))
+    goals = []
+    for peer in peers:
+        ratio, wanted = peer.seconds / mine.seconds, GOALS[peer.name]
+        goals.append(Goal(f"at least {wanted:g} x {peer.name}", round(ratio, 2), ratio >= wanted))
+    apart = mine.more["wer"] - min(peer.more["wer"] for peer in peers)
+    goals.append(Goal("WER not above the best of them, in points", round(apart, 2), apart <= 0))
+    work_done = {"clips": len(rows), "seconds of speech": round(float(rows.duration.sum()), 1), "batch of ours": BATCH}
+    return Measured("clip, from the wave to the text (ours: from the file)", mine, peers, goals, work_done)
+
+
+def _form(name: str, folder: Path, work: Path) -> Path:
+    """The model in the form that a runtime opens."""
+    if name not in QUANTIZATION:
+        return folder
+    exports.export(folder, "ctranslate2", work / name, quantization=QUANTIZATION[name])
+    return work / name
