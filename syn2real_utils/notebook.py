@@ -24,9 +24,6 @@ from syn2real_utils.progress import LINES, say
 from syn2real_utils.store import home, write_text_atomic
 
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
-# Of glibc: memory that a model gives back stays with the process, so that the next step need not have it cleared again. The
-# same bytes, about 14 % less time for a training step; bytes, the highest that is taken for "never".
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 
 
@@ -98,8 +95,6 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")
     partial = out.with_name(f".{out.stem}.partial.ipynb")
     os.environ[LINES] = "1"
-    for name_of, value in KEEP_MEMORY.items():
-        os.environ.setdefault(name_of, value)
     say(f"notebook {path.stem}{''.join(f', {value}' for key, value in checked.items() if key != 'profile')}")
     logging.getLogger("papermill").setLevel(logging.WARNING)
     sockets = tempfile.mkdtemp(prefix="s2r-")

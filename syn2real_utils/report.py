@@ -1,6 +1,6 @@
 """A run's tables, figures and HTML report, made from its CSV alone: no model, no GPU, no network.
 
-`tables/` holds the rows that need models (utterances, selection, cosines, geometry) and what is computed from them.
+`tables/` holds the rows that need models (utterances, selection, contexts, cosines, geometry) and what is computed from them.
 """
 
 import base64
@@ -17,8 +17,8 @@ from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import write_text_atomic
 
 PROFILE = "profile.yaml"
-ROWS = ("utterances", "selection", "cosines", "geometry")  # tables that need models
-COMPUTED = ("wer", "cer", "changes", "lam", "examples")  # tables that are computed from those
+ROWS = ("utterances", "selection", "contexts", "cosines", "geometry")  # tables that need models
+COMPUTED = ("wer", "cer", "changes", "lam", "context_gaps", "examples")  # tables that are computed from those
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 SHOWN = 5  # gains and losses in the report, per target and TTS
 
@@ -42,6 +42,7 @@ def redraw(folder: Path) -> list[Path]:
         "cer": statistics.cer_table(rows["utterances"], samples, confidence),
         "changes": statistics.changes_table(rows["utterances"], samples=samples, confidence=confidence),
         "lam": selection.lam_table(rows["utterances"]),
+        "context_gaps": statistics.context_gaps(rows["contexts"], samples, confidence),
         "examples": tables.examples(rows["utterances"], SHOWN),
     }
     for name, table in found.items():
@@ -122,6 +123,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         rows=table.values.tolist(),
         note=table.attrs["note"],
         lams=read(folder, "lam").to_dict("records"),
+        gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
         captions=CAPTIONS,
         examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],

@@ -20,6 +20,10 @@ VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model 
 # model -> vector of the other source domains when one is left out
 LEFT_OUT: dict[str, Kind] = {"adapted": "sum", "ensemble": "mean"}
 
+CONTEXT_COLUMNS = (
+    "target", "tts", "seed", "lam", "context", "utterance", "text_id", "reference", "hypothesis", "n_words", "errors",
+)  # fmt: skip
+
 
 def run_folder(profile: Profile) -> Path:
     """Where a run's tables, figures, executed notebooks and report lie."""
@@ -119,6 +123,7 @@ def write_run(profile: Profile) -> Path:
     rows = {
         "utterances": all_utterances(profile),
         "selection": all_selections(profile),
+        "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
     }
@@ -180,6 +185,32 @@ def adapted_model(profile: Profile, target: str, tts: str, seed: int) -> Artifac
     """`adapted` at its chosen lam as a folder that `transformers.pipeline` opens: the model that scored the first fold."""
     base = stages.syn_target(profile, tts, target, seed, stages.folds(profile)[0])
     return stages.adapted(profile, base, spec(profile, target, tts, seed), chosen_lam(profile, target, tts, seed))
+
+
+def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFrame:
+    """The exported model on the clips of its fold, each heard with its own context and padded to 30 s, as others hear it.
+
+    Returns:
+        The columns of `CONTEXT_COLUMNS`; `context` is "clip" or "30 s".
+    """
+    model, fold = adapted_model(profile, target, tts, seed), stages.folds(profile)[0]
+    rows, lam = stages.test_rows(profile, target, fold), chosen_lam(profile, target, tts, seed)
+    parts = [
+        _scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
+        for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
+    ]
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
+
+
+def all_contexts(profile: Profile) -> pd.DataFrame:
+    """`context_scores` of every target, TTS and seed."""
+    parts = [
+        context_scores(profile, target, part.name, seed)
+        for target in profile.targets
+        for part in profile.tts
+        for seed in profile.seeds
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def _all_test_rows(profile: Profile, target: str) -> pd.DataFrame:

@@ -266,6 +266,7 @@ def transcripts(
     rows: pd.DataFrame,
     spec: VectorSpec | None = None,
     lams: Sequence[float] = (0.0,),
+    full: bool = False,
 ) -> pd.DataFrame:
     """What `model + lam * vector` hears in real clips.
 
@@ -275,10 +276,12 @@ def transcripts(
         rows: real utterances.
         spec: the vector; None: the model as it is.
         lams: scaling factors.
+        full: pad every clip to 30 s, as `pretrained` hears it always.
 
     Returns:
         `lam, utterance, hypothesis`.
     """
+    full = full or model is None
     pairs = vector_models(profile, spec) if spec else []
     key = {
         "version": VERSIONS["transcripts"],
@@ -291,9 +294,14 @@ def transcripts(
         "batch_size": profile.evaluation.batch_size,
         "threads": profile.threads,
     }
+    if full:
+        key["full"] = True
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
     found = Store().build(
-        TRANSCRIPTS, label, key, lambda into: _transcribe(profile, model, rows, spec, lams, into / "transcripts.csv")
+        TRANSCRIPTS,
+        label,
+        key,
+        lambda into: _transcribe(profile, model, rows, spec, lams, full, into / "transcripts.csv"),
     )
     return pd.read_csv(
         found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
@@ -342,6 +350,7 @@ def _transcribe(
     rows: pd.DataFrame,
     spec: VectorSpec | None,
     lams: Sequence[float],
+    full: bool,
     file: Path,
 ) -> None:
     from syn2real_utils.evaluation import sweep
@@ -349,7 +358,7 @@ def _transcribe(
     torch.set_num_threads(profile.threads)
     asr, size = backbone(profile), profile.evaluation.batch_size
     heard = asr.load(model.path if model else None)
-    clips = [asr.features(path, full=model is None) for path in rows.path]
+    clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
     texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
     table = [

@@ -28,6 +28,10 @@ CHANGE_COLUMNS = (
     "target", "tts", "model", "baseline", "lam", "lam_source", "seed",
     "wer_baseline", "wer_model", "relative_change", "ci_low", "ci_high", "p",
 )  # fmt: skip
+CONTEXT_GAP_COLUMNS = (
+    "target", "tts", "seed", "lam", "n_utterances", "n_words", "wer_clip", "wer_full", "difference", "ci_low", "ci_high",
+)  # fmt: skip
+CLIP, FULL = "clip", "30 s"  # what a model hears: the clip alone, or padded to 30 s
 Unit = Literal["words", "chars"]
 COUNTS: dict[Unit, tuple[str, str]] = {"words": ("errors", "n_words"), "chars": ("char_errors", "n_chars")}
 
@@ -100,6 +104,31 @@ def paired_change(
     unbounded = np.where(difference > 0, np.inf, 0.0)
     low, high = _percentiles(np.divide(100 * difference, base, out=unbounded, where=base > 0), confidence)
     return Change(relative, low, high, p)
+
+
+def context_gaps(contexts: pd.DataFrame, samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+    """tables/context_gaps.csv: WER of each exported model at 30 s less that at its own context, in points, with interval.
+
+    Args:
+        contexts: `target, tts, seed, lam, context, utterance, text_id, n_words, errors`; `context` is `CLIP` or `FULL`.
+        samples: bootstrap resamples.
+        confidence: e.g. 0.95.
+    """
+    _check(samples, confidence)
+    table = []
+    for key, part in contexts.groupby(["target", "tts", "seed", "lam"], sort=True):
+        own, full = (part[part.context == context] for context in (CLIP, FULL))
+        _check_pairs(own, full)
+        sums = np.column_stack([_block_sums(rows, COUNTS["words"]) for rows in (own, full)])  # errors, words, twice
+        rate, rate_full = corpus_wer(own), corpus_wer(full)
+        low = high = np.nan
+        if len(sums) > 1:
+            drawn = _weights(len(sums), samples, 0) @ sums
+            drawn = drawn[drawn[:, 1] > 0]
+            low, high = _percentiles(100 * (drawn[:, 2] - drawn[:, 0]) / drawn[:, 1], confidence)
+        found = (*key, len(own), int(own.n_words.sum()), rate, rate_full, rate_full - rate, low, high)
+        table.append(dict(zip(CONTEXT_GAP_COLUMNS, found, strict=True)))
+    return pd.DataFrame(table, columns=list(CONTEXT_GAP_COLUMNS))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -1,8 +1,9 @@
 """Tables to look at: the results in a terminal, in Markdown and in a notebook, and transcripts before and after."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ TEXT = (
     "lam_source",
     "utterance",
     "text_id",
+    "context",
     "reference",
     "hypothesis",
     "normaliser",
@@ -101,6 +103,12 @@ def percent_change(change: pd.Series) -> str:
         return "undefined"
     ends = "no interval" if pd.isna(change.ci_low) else f"[{signed(change.ci_low)}, {signed(change.ci_high)}]"
     return f"{signed(change.relative_change)} % {ends}"
+
+
+def points(gap: Mapping[str, Any]) -> str:
+    """A row of context_gaps.csv as `+0.8 [-1.2, +3.0]`, points of WER."""
+    ends = "no interval" if pd.isna(gap["ci_low"]) else f"[{signed(gap['ci_low'])}, {signed(gap['ci_high'])}]"
+    return f"{signed(gap['difference'])} {ends}"
 
 
 def signed(value: float) -> str:

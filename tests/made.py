@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import selection
-from syn2real_utils.statistics import UTTERANCE_COLUMNS
+from syn2real_utils import results, selection
+from syn2real_utils.statistics import CLIP, FULL, UTTERANCE_COLUMNS
 
 RATES = {"pretrained": 0.6, "real_source": 0.25, "syn_source": 0.35, "syn_target": 0.4}
 LAMS = (0.0, 0.5, 1.0)
@@ -66,6 +66,15 @@ def selections() -> pd.DataFrame:
         for tts in ("kokoro", "pico") for lam in LAMS
     ]  # fmt: skip
     return pd.DataFrame(table)
+
+
+def contexts() -> pd.DataFrame:
+    """tables/contexts.csv: `adapted` at lam 0.5, with one error more at 30 s in every second utterance."""
+    rows = utterances()
+    own = rows[(rows.model == "adapted") & (rows.lam == 0.5)]
+    more = own.errors + [i % 2 for i in range(len(own))]
+    both = pd.concat([own.assign(context=CLIP), own.assign(context=FULL, errors=more)])
+    return both[[*results.CONTEXT_COLUMNS]]
 
 
 def _rows(dice: np.random.Generator, rate: float, model: str, lam: float) -> pd.DataFrame:

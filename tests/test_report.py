@@ -16,6 +16,7 @@ def run(tmp_path):
     rows = {
         "utterances": made.utterances(),
         "selection": made.selections(),
+        "contexts": made.contexts(),
         "cosines": made.cosines(),
         "geometry": made.geometry(),
     }
@@ -33,10 +34,7 @@ def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
     ]  # fmt: skip
     tables = sorted(path.name for path in (run / "tables").iterdir())
     assert tables == sorted(
-        [
-            f"{n}.csv"
-            for n in ("utterances", "selection", "cosines", "geometry", "wer", "cer", "changes", "lam", "examples")
-        ]
+        [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "lam", "context_gaps", "examples")]
         + ["results.md"]
     )
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -68,7 +68,8 @@ def run(killed) -> Path:
 
 def test_exactly_these_artefacts_are_made(killed, run):
     expected = {f"tables/{name}.csv" for name in (
-        "utterances", "selection", "cosines", "geometry", "wer", "cer", "changes", "lam", "examples",
+        "utterances", "selection", "contexts", "cosines", "geometry",
+        "wer", "cer", "changes", "lam", "context_gaps", "examples",
     )}  # fmt: skip
     expected |= {"tables/results.md", "profile.yaml", "inputs.json", "run.json", "report.html"}
     expected |= {f"figures/{name}.png" for name in (
@@ -78,11 +79,14 @@ def test_exactly_these_artefacts_are_made(killed, run):
         stem = f"{name}-animals" if name[:2] in PER_TARGET else name
         expected |= {f"notebooks/{stem}.ipynb", f"notebooks/{stem}.html"}
     found = {str(p.relative_to(run)) for p in run.rglob("*") if p.is_file() and p.name != ".lock"}
+    models = {path for path in found if path.startswith("models/")}
+    assert {path.split("/")[1] for path in models} == {"animals-kokoro-s0", "animals-pico-s0"}
+    found -= models
     assert found == expected
     artifacts = killed[0] / "runs" / "artifacts"
     counts = {folder.name: len(list(folder.glob("*/done.json"))) for folder in artifacts.iterdir()}
     # models: 3 pooled; 2 x 3 of single domains; 2 x 2 targets; 2 x 2 that choose lam
-    assert counts == {"models": 17, "vectors": 1, "adapted": 2, "transcripts": 20, "cosines": 1, "geometry": 2} | (
+    assert counts == {"models": 17, "vectors": 1, "adapted": 2, "transcripts": 24, "cosines": 1, "geometry": 2} | (
         {"vectors": counts["vectors"], "transcripts": counts["transcripts"]}
     )
     assert counts["vectors"] == 2
@@ -151,9 +155,15 @@ def test_a_table_that_was_deleted_sends_its_notebook_to_the_workflow_again(kille
 
 
 def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
-    (folder, *_) = sorted((killed[0] / "runs" / "artifacts" / "adapted").glob("*-lam*/"))
+    (folder, *_) = sorted((killed[0] / "runs" / "smoke" / "models").glob("*/"))
     lineage = json.loads((folder / "lineage.json").read_text())
     assert lineage["operation"] == "apply" and lineage["domains"] == ["animals"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlanguage: es\n") and "base_model: openai/whisper-base" in card
+    gaps = pd.read_csv(killed[0] / "runs" / "smoke" / "tables" / "context_gaps.csv")
+    gap = gaps[gaps.tts == folder.name.split("-")[1]].iloc[0]
+    assert f"| {gap.wer_clip:.1f} % |" in card and f"| {gap.wer_full:.1f} % |" in card, "the card has both"
+    assert "GPL-2" in card and f"lam | {gap.lam:g}," in card
     clip = next((killed[0] / "data" / "corpora").rglob("*.ogg"))
     heard = pipeline("automatic-speech-recognition", model=str(folder))(
         str(clip), generate_kwargs={"max_new_tokens": 30}

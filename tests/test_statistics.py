@@ -30,6 +30,16 @@ def test_interval_resamples_texts_not_utterances():
     assert np.isnan(statistics.wer_interval(rows(("a", 1, 2)))).all()
 
 
+def test_the_gap_between_contexts_is_in_points_and_paired():
+    own = rows(("a", 1, 4), ("b", 0, 4), ("c", 2, 2), target="t", tts="pico", seed=0, lam=0.5, context=statistics.CLIP)
+    worse = own.assign(context=statistics.FULL, errors=[2, 0, 2])
+    (gap,) = statistics.context_gaps(pd.concat([own, worse])).to_dict("records")
+    assert (gap["wer_clip"], gap["wer_full"], gap["difference"]) == (30.0, 40.0, 10.0)
+    assert gap["ci_low"] == 0 and 10 < gap["ci_high"] < 30
+    with pytest.raises(UserError, match="not scored on the same utterances"):
+        statistics.context_gaps(pd.concat([own, worse.head(2)]))
+
+
 def test_interval_covers_the_truth_about_as_often_as_it_says():
     dice, hits = np.random.default_rng(0), 0
     for _ in range(200):

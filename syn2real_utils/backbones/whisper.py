@@ -51,6 +51,7 @@ class Whisper:
         """
         transformers_logging.set_verbosity_error()  # advice on long-form decoding, once per batch
         transformers_logging.disable_progress_bar()
+        machine.keep_memory()
         self.folder, self.language, self.part = folder, language, part
         self.precision = machine.precision(part.precision)
         self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)

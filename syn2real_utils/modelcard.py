@@ -1,0 +1,79 @@
+"""The exported models of a run: ordinary model folders with a model card that says what they are and how well they hear."""
+
+import os
+import shutil
+from pathlib import Path
+
+import jinja2
+
+from syn2real_utils import __version__, machine, results, stages, statistics, tables
+from syn2real_utils.lineage import read_lineage
+from syn2real_utils.profile import Profile
+from syn2real_utils.store import DONE, write_text_atomic
+
+TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
+CARD = "README.md"
+# of what a model is made of; data/README.md has the sources
+LICENCES = {
+    "base": "Whisper base MIT",
+    "tiny.en": "Whisper tiny.en MIT",
+    "tuxpaint": "recordings of Tux Paint GPL-2",
+    "kokoro": "Kokoro-82M Apache-2.0",
+    "pico": "SVOX Pico Apache-2.0",
+}
+PUBLISHED = {"base": "openai/whisper-base", "tiny.en": "openai/whisper-tiny.en"}  # names on the hub of carried weights
+
+
+def export(profile: Profile, target: str, tts: str, seed: int) -> Path:
+    """`adapted` at its chosen lam as the folder `runs/NAME/models/TARGET-TTS-sSEED`, with its model card.
+
+    Files are linked to those of the store where the file system can; delete the folder and nothing is lost.
+    """
+    model = results.adapted_model(profile, target, tts, seed)
+    folder = results.run_folder(profile) / "models" / f"{target}-{tts}-s{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(model.path.iterdir()):
+        if file.is_file() and file.name != DONE:
+            _link(file, folder / file.name)
+    write_text_atomic(folder / CARD, card(profile, target, tts, seed))
+    return folder
+
+
+def card(profile: Profile, target: str, tts: str, seed: int) -> str:
+    """The model card of an exported model, in Markdown with the header that the hub reads."""
+    evaluation, training = profile.evaluation, profile.training
+    scored = results.context_scores(profile, target, tts, seed)
+    gap = statistics.context_gaps(scored, evaluation.bootstrap_samples, evaluation.confidence).iloc[0].to_dict()
+    lineage = read_lineage(results.adapted_model(profile, target, tts, seed).path)
+    parts = (profile.backbone.name, profile.corpus.name, tts)
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        name=f"{target}-{tts}-s{seed}",
+        target=target,
+        tts=tts,
+        seed=seed,
+        language=profile.corpus.language,
+        base_model=PUBLISHED.get(profile.backbone.name, profile.backbone.name),
+        parent=str(lineage.parent)[:12] if lineage else "unknown",
+        corpus=f"{profile.corpus.name}-{profile.corpus.language}",
+        sources=", ".join(stages.source_domains(profile, target)),
+        lam=gap["lam"],
+        gap=gap,
+        change=tables.points(gap),
+        confidence=f"{100 * evaluation.confidence:g}",
+        protocol=f"protocol {evaluation.protocol}",
+        training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
+        version=__version__,
+        commit=machine.commit(),
+        licences="; ".join(LICENCES.get(part, f"{part}: see its source") for part in parts),
+    )
+
+
+def _link(file: Path, to: Path) -> None:
+    if to.exists() and to.samefile(file):
+        return
+    to.unlink(missing_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(file, to)
