@@ -50,7 +50,7 @@ def transcribe_with(runtime: str, model: Path, clips: Sequence[Path | str], lang
         language: ISO 639-1.
 
     Raises:
-        UserError: no such runtime, it is not installed, or it cannot open the model.
+        UserError: no such runtime, it is not installed, or there is no model.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"no runtime '{runtime}': use one of {names(RUNTIMES)}")
