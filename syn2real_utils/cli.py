@@ -98,6 +98,25 @@ def evaluate(
 
 
 @app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
+    to: Annotated[str, typer.Option("--to", help="ctranslate2 (for faster-whisper) or ggml (for whisper.cpp).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder (ctranslate2) or file (ggml) to write.")],
+    quantization: Annotated[str, typer.Option(help="float16; for ctranslate2 also float32 and int8.")] = "float16",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an export that stands there.")] = False,
+) -> None:
+    """Write a model for faster-whisper or whisper.cpp."""
+    from syn2real_utils import exports
+    from syn2real_utils.backbones import sources
+    from syn2real_utils.store import Store
+
+    with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
+        folder = Path(model) if Path(model).is_dir() else sources.resolve(model, Store())
+        exports.export(folder, to, out, quantization, overwrite)
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
 def figures(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
     """Draw every figure and table of a run again from its CSV; no model is needed."""
     from syn2real_utils import report, runs

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -95,18 +95,26 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 
 @contextlib.contextmanager
-def published(out: Path, overwrite: bool) -> Iterator[Path]:
+def published(
+    out: Path, overwrite: bool, known: Sequence[str] = (WEIGHTS, INDEX, VECTOR), kind: str = "model or vector"
+) -> Iterator[Path]:
     """A hidden folder beside `out` that takes its place when the block ends well; otherwise nothing stays.
 
+    Args:
+        out: the folder.
+        overwrite: replace a folder that stands there, if it holds one of the files `known`.
+        known: by which a folder of this kind is known.
+        kind: what it is called.
+
     Raises:
-        UserError: `out` exists (and `overwrite` is false, or it is no model or vector), or cannot be written.
+        UserError: `out` exists (and `overwrite` is false, or it is none of this kind), or cannot be written.
     """
     out = out.resolve()
     taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if taken and not overwrite:
         raise UserError(f"{out} exists already: name another output, or ask to overwrite it")
-    if taken and not any((out / name).is_file() for name in (WEIGHTS, INDEX, VECTOR)):
-        raise UserError(f"{out} is no model or vector, so it is not overwritten: name another output")
+    if taken and not any((out / name).is_file() for name in known):
+        raise UserError(f"{out} is no {kind}, so it is not overwritten: name another output")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

@@ -317,21 +317,6 @@ def test_hub_model_is_kept_as_a_plain_folder_without_code_or_pickle(container, t
 
 # --- real weights on real clips, beside the CTranslate2 runtime ---
 
-STAMPS = ("tuxpaint-stamps-default", "2022.06.04-1", "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34")
-CLIPS = {  # per backbone
-    "base": (
-        "animals/mammals/deer/doe_desc_es.ogg",
-        "food/vegetables/mushroom_desc_es.ogg",
-        "household/dishes/utensils/pepper_grinder_desc_es.ogg",
-        "space/planets/3_earth_desc_es.ogg",
-    ),
-    "tiny.en": (
-        "animals/mammals/elephant_desc.ogg",
-        "animals/mammals/giraffe_desc.ogg",
-        "animals/marsupials/kangaroo_desc.ogg",
-        "animals/birds/penguin_desc.ogg",
-    ),
-}
 PROMPTS = {
     "base": [50258, 50262, 50359, 50363],
     "tiny.en": [50257, 50362],
@@ -344,17 +329,8 @@ both = pytest.mark.parametrize("name", ["base", "tiny.en"])
 
 
 @pytest.fixture(scope="module")
-def waves(shared_data: Store) -> dict[str, list[np.ndarray]]:
-    """Real clips for each backbone, from the Tux Paint package."""
-
-    def make(folder: Path) -> None:
-        tree = fetch.debian_tree(*STAMPS, folder / "tree")
-        for clip in [clip for clips in CLIPS.values() for clip in clips]:
-            shutil.copyfile(tree / "usr/share/tuxpaint/stamps" / clip, folder / clip.replace("/", "-"))
-        shutil.rmtree(tree)
-
-    kept = shared_data.build("data/tests", "clips", {"package": STAMPS, "clips": CLIPS}, make).path
-    return {name: [audio.read(kept / clip.replace("/", "-")) for clip in clips] for name, clips in CLIPS.items()}
+def waves(real_clips: dict[str, list[Path]]) -> dict[str, list[np.ndarray]]:
+    return {name: [audio.read(clip) for clip in clips] for name, clips in real_clips.items()}
 
 
 def _features(folder: Path, waves: list[np.ndarray]) -> torch.Tensor:
