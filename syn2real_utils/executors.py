@@ -5,16 +5,19 @@ import os
 import shlex
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from syn2real_utils import machine
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import JobPart, Profile
+from syn2real_utils.store import home
 
 LOCAL = "local"
 PLUGINS = {name: f"snakemake-executor-plugin-{name}" for name in ("slurm", "kubernetes")}
 INSTALL = 'pip install -c constraints.txt -e ".[cluster]"'
 REPORT = "report"  # the last rule of the workflow, which is no notebook
 JOB_MB = 3500  # memory of one job with Whisper base, in MB
+IMAGE, VOLUMES = "container-image", "kubernetes-persistent-volumes"
 # seconds that files of a node may take to be seen on another through a network file system
 LATENCY = 60
 
@@ -56,7 +59,9 @@ class Executor:
             raise UserError(f"the executor {self.name} needs {PLUGINS[self.name]}: install it with {INSTALL}")
         if reachable and self.name == "slurm" and not shutil.which("sbatch"):
             raise UserError("no sbatch here: call on a login node of the Slurm cluster, or leave --executor out")
-        self._passed_on()
+        given = dict(map(_pair, self.options))
+        if self.name == "kubernetes":
+            _check_volume(given)
         return self
 
     def arguments(self, profile: Profile) -> list[str]:
@@ -64,11 +69,13 @@ class Executor:
         if not self.cluster:
             most = max(JOB_MB, int(0.8 * 1000 * machine.memory_gb()))
             return ["--cores", str(self.cores or os.cpu_count() or 1), "--resources", f"mem_mb={most}"]
-        return [
-            *("--executor", self.name, "--jobs", str(self.jobs or "unlimited")),
-            *("--retries", str(profile.resources.retries), "--keep-going", "--latency-wait", str(LATENCY)),
-            *self._passed_on(),
-        ]
+        arguments = ["--executor", self.name, "--jobs", str(self.jobs or "unlimited"), "--keep-going"]
+        arguments += ["--retries", str(profile.resources.retries), "--latency-wait", str(LATENCY)]
+        if self.name == "kubernetes":  # pods start in folders of their own: Snakemake's files go by the volume
+            arguments += ["--default-storage-provider", "fs", "--default-storage-prefix", str(home())]
+        for name, value in map(_pair, self.options):
+            arguments += [f"--{name}", *shlex.split(value)]
+        return arguments
 
     def resources(self, profile: Profile, name: str) -> dict[str, int | str]:
         """Snakemake's resources of the job of one notebook, or of the report."""
@@ -88,18 +95,29 @@ class Executor:
             found |= {"gpu_manufacturer": "nvidia", "scale": 0}  # 0: as limits too, which Kubernetes wants for GPUs
         return {key: value for key, value in found.items() if value is not None} | job.more
 
-    def _passed_on(self) -> list[str]:
-        arguments = []
-        for option in self.options:
-            name, _, value = option.partition("=")
-            if not name or name.startswith("-"):
-                raise UserError(f"--executor-option '{option}': expected name=value, e.g. slurm-status-command=squeue")
-            arguments += [f"--{name}", *shlex.split(value)]
-        return arguments
-
 
 def check_resources(profile: Profile, rules: list[str]) -> None:
     """Raise UserError where the profile asks something for a job that there is not."""
     for name in profile.resources.notebooks:
         if name not in rules:
             raise UserError(f"profile {profile.name}: resources.notebooks: no job '{name}': use one of {names(rules)}")
+
+
+def _pair(option: str) -> tuple[str, str]:
+    name, _, value = option.partition("=")
+    if not name or name.startswith("-"):
+        raise UserError(f"--executor-option '{option}': expected name=value, e.g. slurm-status-command=squeue")
+    return name, value
+
+
+def _check_volume(given: dict[str, str]) -> None:
+    """Raise UserError unless the options name an image and a volume that holds the project's folder."""
+    if lacking := [name for name in (IMAGE, VOLUMES) if not given.get(name)]:
+        raise UserError(
+            f"the executor kubernetes needs --executor-option {names(f'{n}=...' for n in lacking)}: see docs/cluster.md"
+        )
+    mounted = [volume.partition(":")[2] for volume in shlex.split(given[VOLUMES])]
+    if not any(path and home().is_relative_to(Path(path)) for path in mounted):
+        raise UserError(
+            f"the project's folder {home()} lies on none of the volumes {given[VOLUMES]}: jobs would not see it"
+        )

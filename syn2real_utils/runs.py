@@ -134,7 +134,15 @@ def snakemake(
     command += executor.arguments(profile)
     command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock"]  # a killed run leaves its lock behind
     command += [*options, "--config", *(f"{key}={value}" for key, value in config.items())]
-    return subprocess.run(command, capture_output=capture, text=True)
+    if capture:
+        return subprocess.run(command, capture_output=True, text=True)
+    with subprocess.Popen(command) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it was told too, and takes its jobs back from the cluster
+            raise
+    return subprocess.CompletedProcess(command, process.returncode)
 
 
 def _check(profile: Profile, executor: Executor) -> None:
