@@ -1,7 +1,6 @@
 """Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -25,19 +24,23 @@ RESOURCES = {
 }
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """A project whose run is prepared, on a machine that can call sbatch."""
-    folder = tmp_path / "a user's {home}"
+def project(folder: Path, monkeypatch) -> Path:
+    """A project whose run is prepared."""
     (folder / "runs" / "quickstart").mkdir(parents=True)
     (folder / "runs" / "quickstart" / runs.INPUTS).touch()
     (folder / "notebooks").symlink_to(ROOT / "notebooks")
     monkeypatch.setenv("SYN2REAL_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A project in a folder of a name that shells and Snakemake read, on a machine that can call sbatch."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "sbatch").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return folder
+    return project(tmp_path / "a user's {home}", monkeypatch)
 
 
 def refused(capfd, *arguments: str) -> str:
@@ -114,7 +117,7 @@ def test_resources_reach_the_jobs_of_slurm(home):
 
 def test_jobs_on_this_machine_ask_for_nothing_of_it(home):
     found = jobs(Executor())
-    assert all("mem_mb=3500" in job and "slurm" not in job for rule, job in found.items() if rule != "all")
+    assert all("mem_mb=3500" in job and "slurm_" not in job for rule, job in found.items() if rule != "all")
 
 
 def test_one_job_per_notebook_and_target(home):
@@ -126,8 +129,9 @@ def test_one_job_per_notebook_and_target(home):
     }  # fmt: skip
 
 
-def test_a_gpu_of_kubernetes_is_asked_for_as_a_limit(home):
-    volume = f"kubernetes-persistent-volumes={shlex.quote(f'claim:{home}')}"
+def test_a_gpu_of_kubernetes_is_asked_for_as_a_limit(tmp_path, monkeypatch):
+    home = project(tmp_path / "volume", monkeypatch)
+    volume = f"kubernetes-persistent-volumes=claim:{home}"
     found = jobs(Executor("kubernetes", options=("container-image=example.org/syn2real:1", volume)))
     assert all(asked in found["03_finetune"] for asked in ("gpu=2", "gpu_manufacturer=nvidia", "scale=0"))
     assert "gpu" not in found["08_results"].split("Shell command")[0].split("resources:")[1]

@@ -20,7 +20,7 @@ from syn2real_utils.bench.base import Goal, Measured, Side, check_equal
 from syn2real_utils.errors import JobError, UserError
 from syn2real_utils.executors import Executor
 from syn2real_utils.progress import say
-from syn2real_utils.store import home
+from syn2real_utils.store import home, sha256
 
 PROFILE = {  # one target, two sources, the fastest TTS: each kind of job once
     "name": "executor",
@@ -116,8 +116,9 @@ def _seconds(run: subprocess.Popen) -> float:
     return time.perf_counter() - start
 
 
-def _tables(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("runs/executor/tables/*.csv")}
+def _tables(folder: Path) -> dict[str, str]:
+    """Table -> hash of its bytes."""
+    return {path.name: sha256(path) for path in sorted(folder.glob("runs/executor/tables/*.csv"))}
 
 
 def _cancel_one(folder: Path) -> dict[str, int]:
@@ -129,8 +130,7 @@ def _cancel_one(folder: Path) -> dict[str, int]:
             raise JobError(f"the run ended before a job {CANCELLED} could be cancelled")
         time.sleep(WAIT)
     subprocess.run(["scancel", job], check=True)
-    notebooks = list(folder.glob("runs/executor/notebooks/*.ipynb"))
-    kept = {path: path.stat().st_mtime_ns for path in [*_finished(folder), *notebooks]}
+    kept = {path: path.stat().st_mtime_ns for path in [*_finished(folder), *_notebooks(folder)]}
     say(f"cancelled job {job}, {CANCELLED}, with {len(kept)} pieces of work done")
     _seconds(run)
     ended = {number: state for number, (_, state) in _slurm_jobs().items() if number not in earlier}
@@ -160,6 +160,11 @@ def _finished(folder: Path, kind: str = "*") -> list[Path]:
     return list(folder.glob(f"runs/artifacts/{kind}/*/done.json"))
 
 
+def _notebooks(folder: Path) -> list[Path]:
+    """The executed notebooks; what a cancelled job left begins with a dot."""
+    return list(folder.glob("runs/executor/notebooks/[0-9]*.ipynb"))
+
+
 def _jobs(folder: Path) -> int:
     """Jobs of a finished run: its notebooks and the report."""
-    return len(list(folder.glob("runs/executor/notebooks/*.ipynb"))) + 1
+    return len(_notebooks(folder)) + 1
