@@ -46,16 +46,28 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def run(
     profile: Annotated[str, typer.Argument(help="Name of a profile, or the path of its YAML file.")],
-    cores: Annotated[int, typer.Option(help="Cores to use; 0: all.", min=0)] = 0,
+    cores: Annotated[int, typer.Option(help="Cores of this machine to use; 0: all.", min=0)] = 0,
+    executor: Annotated[str, typer.Option(help="Where jobs run: local, slurm or kubernetes.")] = "local",
+    jobs: Annotated[int, typer.Option(help="Most jobs at once on a cluster; 0: no limit.", min=0)] = 0,
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--executor-option",
+            metavar="NAME=VALUE",
+            help="An option of Snakemake's plug-in, e.g. slurm-status-command=squeue; may be given again.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: jobs, hours, gigabytes.")] = False,
     settings: Settings = None,
 ) -> None:
     """Run a profile: all notebooks, tables, figures and the report. A run that was stopped goes on where it was."""
     from syn2real_utils import runs
+    from syn2real_utils.executors import Executor
     from syn2real_utils.profile import load_profile, parse_overrides
 
+    where = Executor(executor, cores, jobs, tuple(options or [])).check()
     resolved = load_profile(profile, parse_overrides(settings or []))
-    typer.echo(runs.preview(resolved, cores) if dry_run else runs.run(resolved, cores))
+    typer.echo(runs.preview(resolved, where) if dry_run else runs.run(resolved, where))
 
 
 @app.command()

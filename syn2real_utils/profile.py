@@ -93,6 +93,33 @@ class EvaluationPart(Part):
         return self
 
 
+class JobPart(Part):
+    """What a job asks a cluster for; its CPUs are the profile's `threads`, on which the results depend."""
+
+    memory_gb: float | None = Field(None, gt=0)
+    minutes: Count | None = None  # None: what the partition allows
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    partition: str | None = None
+    account: str | None = None
+    more: dict[
+        str, int | str
+    ] = {}  # any other resource that Snakemake's plug-in knows, e.g. qos, constraint, slurm_extra
+
+
+class ResourcesPart(Part):
+    """What jobs ask a cluster for. A run on one machine, and what is made, have nothing of it."""
+
+    every: JobPart = JobPart()  # every job
+    notebooks: dict[str, JobPart] = {}  # notebook, or "report": what it asks for instead
+    retries: int = Field(2, ge=0)  # times that a job is started again that failed, or whose node was lost
+
+    def job(self, name: str) -> JobPart:
+        """What the job of one notebook asks for."""
+        own = self.notebooks.get(name, JobPart())
+        values = own.model_dump(exclude_none=True) | {"more": self.every.more | own.more}
+        return self.every.model_copy(update=values)
+
+
 class Profile(Part):
     """One experiment."""
 
@@ -107,6 +134,7 @@ class Profile(Part):
     evaluation: EvaluationPart
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
+    resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
 
     @model_validator(mode="after")
     def _each_once(self):
@@ -230,6 +258,7 @@ def _keys_beside(location: tuple) -> list[str]:
         "backbone": BackbonePart,
         "training": TrainingPart,
         "evaluation": EvaluationPart,
+        "resources": ResourcesPart if len(location) == 2 else JobPart,
     }
     owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from syn2real_utils import machine, notebook, report, results, stages
 from syn2real_utils.errors import JobError, UserError, names
+from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.plan import plan
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
@@ -22,17 +22,21 @@ from syn2real_utils.tts.base import load_engine
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
 UNKNOWN = "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"
-JOB_MB = 3500  # memory of one job with Whisper base
+HERE = Executor()
 
 
-def run(profile: Profile, cores: int = 0) -> str:
+def run(profile: Profile, executor: Executor = HERE) -> str:
     """Run a profile to its end and return the summary.
+
+    Speech, weights and voices are fetched by this process, before the first job: nodes of a cluster need no network.
 
     Raises:
         UserError: bad input, or the run is going on already.
         JobError: a job failed.
     """
     notebook.folder()
+    check_resources(profile, [*notebook.notebook_names(), REPORT])
+    _check(profile, executor)
     folder = results.run_folder(profile)
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -44,7 +48,7 @@ def run(profile: Profile, cores: int = 0) -> str:
             ) as apart:  # its memory is free again afterwards
                 apart.submit(fetch, profile).result()
             prepare(profile)
-            _snakemake(profile, cores)
+            _work(profile, executor)
             return report.summary(folder)
     except Timeout as error:
         raise UserError(f"the run {profile.name} is going on in another process: wait for it, or stop it") from error
@@ -64,7 +68,7 @@ def prepare(profile: Profile) -> None:
     folder = results.run_folder(profile)
     if not _up_to_date(profile):
         say(f"{folder.relative_to(home())}: profile, data or code are new or changed")
-        write_text_atomic(folder / report.PROFILE, profile.to_yaml())
+        write_text_atomic(folder / report.PROFILE, _settled(profile).to_yaml())
         write_text_atomic(folder / INPUTS, _inputs(profile))
     elif (folder / "report.html").is_file() and (lost := lacks(profile)):
         say(f"{folder.relative_to(home())} lacks {names(lost, 3)}: making it again")
@@ -82,13 +86,15 @@ def lacks(profile: Profile) -> list[str]:
     return [file for file in [*notebooks, *report.files(), "report.html"] if not (folder / file).is_file()]
 
 
-def preview(profile: Profile, cores: int = 0) -> str:
+def preview(profile: Profile, executor: Executor = HERE) -> str:
     """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
     stages.check(profile)
+    check_resources(profile, [*notebook.notebook_names(), REPORT])
+    _check(profile, executor)
     if not stages.has_corpus(profile) or not _up_to_date(profile):
         rest = [plan(profile, stages.real_rows(profile)).line()] if stages.has_corpus(profile) else [UNKNOWN]
         return "\n".join([*_all_jobs(profile), *rest])
-    found = _call(profile, cores, ["--dry-run", "--quiet", "rules"], capture=True)
+    found = snakemake(profile, executor, ["--dry-run", "--quiet", "rules"], capture=True)
     if found.returncode:
         raise JobError(f"the workflow does not work out: {found.stderr.strip() or found.stdout.strip()}")
     head = _job_table(found.stdout) or ["jobs: none, everything is up to date"]
@@ -111,32 +117,53 @@ def write_report(folder: Path) -> Path:
     return report.write_html(folder, clips, machine.about() | {"seeds": names(profile.seeds)})
 
 
-def _snakemake(profile: Profile, cores: int) -> None:
+def snakemake(
+    profile: Profile, executor: Executor, options: list[str], capture: bool = False
+) -> subprocess.CompletedProcess:
+    """Call Snakemake on the workflow of a profile."""
+    config = {
+        "name": profile.name,
+        "home": str(home()),
+        "targets": json.dumps(profile.targets),
+        "threads": profile.threads,
+        "resources": json.dumps(
+            {name: executor.resources(profile, name) for name in [*notebook.notebook_names(), REPORT]}
+        ),
+    }
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(home())]
+    command += executor.arguments(profile)
+    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock"]  # a killed run leaves its lock behind
+    command += [*options, "--config", *(f"{key}={value}" for key, value in config.items())]
+    if capture:
+        return subprocess.run(command, capture_output=True, text=True)
+    with subprocess.Popen(command) as process:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            process.wait()  # it was told too, and takes its jobs back from the cluster
+            raise
+    return subprocess.CompletedProcess(command, process.returncode)
+
+
+def _check(profile: Profile, executor: Executor) -> None:
+    """Let Snakemake and its plug-in read their options before anything is fetched."""
+    if executor.check().cluster:
+        read = snakemake(profile, executor, ["--list-rules"], capture=True)
+        if read.returncode:
+            said = (read.stderr.strip() or read.stdout.strip()).splitlines()[-1]
+            raise UserError(f"the executor {executor.name}: {said.removeprefix('snakemake: error: ')}")
+
+
+def _work(profile: Profile, executor: Executor) -> None:
     told = results.run_folder(profile) / ".told"
     told.unlink(missing_ok=True)
-    os.environ[notebook.TOLD] = str(told)
-    done = _call(profile, cores, ["--quiet", "all"])
-    if told.exists():
-        message = told.read_text(encoding="utf-8")
-        told.unlink()
+    done = snakemake(profile, executor, ["--quiet", *executor.quiet])
+    message = told.read_text(encoding="utf-8") if told.exists() else ""
+    told.unlink(missing_ok=True)  # also what a job told that went well when it was started again
+    if done.returncode and message:
         raise UserError(message)
     if done.returncode:
         raise JobError(f"a job of the run {profile.name} failed: see the lines above; call again to go on")
-
-
-def _call(profile: Profile, cores: int, options: list[str], capture: bool = False) -> subprocess.CompletedProcess:
-    config = {
-        "name": profile.name,
-        "targets": json.dumps(profile.targets),
-        "threads": profile.threads,
-        "memory": JOB_MB,
-    }
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(home())]
-    command += ["--cores", str(cores or os.cpu_count() or 1)]
-    command += ["--resources", f"mem_mb={max(JOB_MB, int(0.8 * 1000 * machine.memory_gb()))}"]
-    command += ["--rerun-triggers", "mtime", "--rerun-incomplete", "--nolock"]  # a killed run leaves its lock behind
-    command += [*options, "--config", *(f"{key}={value}" for key, value in config.items())]
-    return subprocess.run(command, capture_output=capture, text=True)
 
 
 def _up_to_date(profile: Profile) -> bool:
@@ -145,9 +172,15 @@ def _up_to_date(profile: Profile) -> bool:
     return file.is_file() and stages.has_corpus(profile) and file.read_text(encoding="utf-8") == _inputs(profile)
 
 
+def _settled(profile: Profile) -> Profile:
+    """The profile with what this machine decides: nodes of a cluster may differ, and must not make their own models."""
+    precision = machine.precision(profile.backbone.precision)
+    return profile.model_copy(update={"backbone": profile.backbone.model_copy(update={"precision": precision})})
+
+
 def _inputs(profile: Profile) -> str:
     made_from = {
-        "profile": profile.model_dump(mode="json"),
+        "profile": _settled(profile).model_dump(mode="json", exclude={"resources"}),
         "corpus": stages.corpus(profile).fingerprint,
         "pretrained": stages.parent(profile),
         "code": _code_hash(),

@@ -56,6 +56,11 @@ def changed(path: str, value: object) -> dict:
         ("targets", ["all"], "targets must not hold 'all'"),
         ("targets", [], "targets: .*at least 1"),
         ("name", "../out", "name: "),
+        ("resources", {"evry": {}}, "unknown key 'resources.evry': use one of every, notebooks, retries"),
+        ("resources", {"every": {"gpu": 1}}, "unknown key 'resources.every.gpu': use one of memory_gb, minutes, gpus"),
+        ("resources", {"notebooks": {"03_finetune": {"gpu": 1}}}, "03_finetune.gpu': use one of memory_gb, minutes"),
+        ("resources", {"every": {"minutes": 0}}, "resources.every.minutes: .*greater than 0"),
+        ("resources", {"retries": -1}, "resources.retries: .*greater than or equal to 0"),
     ],
 )
 def test_bad_values_are_named(tmp_path, path, value, message):
@@ -98,3 +103,13 @@ def test_paths_are_absolute_wherever_the_profile_was_named(tmp_path, monkeypatch
     assert profile.corpus.path == str(tmp_path.resolve() / "mine")
     assert profile.backbone.name == str(tmp_path.resolve() / "model")
     assert load_profile("quickstart").backbone.name == "base"
+
+
+def test_a_notebook_asks_for_what_it_names_and_else_for_what_every_job_asks():
+    every = {"memory_gb": 4, "partition": "cpu", "more": {"qos": "short", "constraint": "fast"}}
+    own = {"03_finetune": {"partition": "gpu", "gpus": 1, "more": {"qos": "long"}}}
+    resources = load_profile("quickstart", {"resources": {"every": every, "notebooks": own}}).resources
+    found = resources.job("03_finetune")
+    assert (found.memory_gb, found.partition, found.gpus) == (4, "gpu", 1)
+    assert found.more == {"qos": "long", "constraint": "fast"}
+    assert resources.job("08_results") == resources.every

@@ -1,0 +1,137 @@
+"""Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from syn2real_utils import cli, executors, runs
+from syn2real_utils.executors import Executor
+from syn2real_utils.profile import load_profile
+from tests.conftest import ROOT
+
+RESOURCES = {
+    "every": {"memory_gb": 6, "account": "speech", "partition": "cpu"},
+    "notebooks": {
+        "03_finetune": {
+            "gpus": 2,
+            "partition": "gpu",
+            "minutes": 90,
+            "more": {"slurm_extra": "--exclude=n1 --begin='now'"},
+        },
+        "report": {"memory_gb": 2},
+    },
+}
+
+
+def project(folder: Path, monkeypatch) -> Path:
+    """A project whose run is prepared."""
+    (folder / "runs" / "quickstart").mkdir(parents=True)
+    (folder / "runs" / "quickstart" / runs.INPUTS).touch()
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
+    monkeypatch.setenv("SYN2REAL_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """A project in a folder of a name that shells and Snakemake read, on a machine that can call sbatch."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "sbatch").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    return project(tmp_path / "a user's {home}", monkeypatch)
+
+
+def refused(capfd, *arguments: str) -> str:
+    """What the command line says, which must be one line and status 2."""
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["run", "quickstart", *arguments])
+    err = capfd.readouterr().err
+    assert raised.value.code == 2 and err.startswith("error: ") and len(err.splitlines()) == 1, err
+    return err
+
+
+def jobs(executor: Executor, targets=("animals", "food")) -> dict[str, str]:
+    """What Snakemake would run: rule -> what it says of the rule's last job."""
+    profile = load_profile("quickstart", {"resources": RESOURCES, "targets": list(targets)})
+    found = runs.snakemake(profile, executor, ["--dry-run", "--printshellcmds"], capture=True)
+    assert found.returncode == 0, found.stderr
+    return dict(re.findall(r"^rule (\w+):\n((?:.+\n)+)", found.stdout + "\n", re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--executor", "pbs"], "no executor 'pbs': use one of local, slurm, kubernetes"),
+        (["--jobs", "3"], "--jobs and --executor-option are for a cluster"),
+        (["--executor-option", "a=b"], "--jobs and --executor-option are for a cluster"),
+        (["--executor", "slurm", "--cores", "3"], "with --executor slurm give --jobs"),
+        (["--executor", "slurm", "--executor-option", "--a=b"], "expected name=value"),
+        (["--executor", "slurm", "--executor-option", "slurm-nonsense=1"], "unrecognized arguments: --slurm-nonsense"),
+        (
+            ["--executor", "slurm", "--set", "resources={notebooks: {finetune: {gpus: 1}}}"],
+            "no job 'finetune': use one of 00_over",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_fetched(home, capfd, arguments, message):
+    assert message in refused(capfd, *arguments)
+    assert not (home / "data").exists()
+
+
+def test_a_plug_in_that_is_not_installed_is_named(home, capfd, monkeypatch):
+    monkeypatch.setitem(executors.PLUGINS, "slurm", "snakemake-executor-plugin-of-nobody")
+    err = refused(capfd, "--executor", "slurm")
+    assert "needs snakemake-executor-plugin-of-nobody: install it with pip install -c constraints.txt" in err
+
+
+def test_slurm_is_called_where_there_is_slurm(home, capfd, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "no sbatch here: call on a login node" in refused(capfd, "--executor", "slurm")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "needs --executor-option container-image=..., kubernetes-persistent-volumes=...: see docs"),
+        (
+            ["container-image=a", "kubernetes-persistent-volumes=claim:/nowhere"],
+            "lies on none of the volumes claim:/no",
+        ),
+    ],
+)
+def test_kubernetes_needs_an_image_and_the_volume_with_the_project(home, capfd, options, message):
+    given = [word for option in options for word in ("--executor-option", option)]
+    assert message in refused(capfd, "--executor", "kubernetes", *given)
+
+
+def test_resources_reach_the_jobs_of_slurm(home):
+    found = jobs(Executor("slurm"))
+    finetune, results = found["03_finetune"], found["08_results"]
+    for asked in ("mem_mb=6000", "gpu=2", "runtime=90", "slurm_partition=gpu", "slurm_account=speech", "--exclude=n1"):
+        assert asked in finetune, asked
+    assert "mem_mb=6000" in results and "slurm_partition=cpu" in results and "gpu=" not in results
+    assert "mem_mb=2000" in found["report"]
+
+
+def test_jobs_on_this_machine_ask_for_nothing_of_it(home):
+    found = jobs(Executor())
+    assert all("mem_mb=3500" in job and "slurm_" not in job for rule, job in found.items() if rule != "all")
+
+
+def test_one_job_per_notebook_and_target(home):
+    profile = load_profile("quickstart", {"targets": ["animals", "food"]})
+    found = runs.snakemake(profile, Executor("slurm", jobs=3), ["--dry-run", "--quiet", "rules"], capture=True)
+    counts = dict(re.findall(r"^(\d\d_\w+|report) +(\d)$", found.stdout, re.MULTILINE))
+    assert len(counts) == 10 and {n for n, count in counts.items() if count == "2"} == {
+        "03_finetune", "04_vector_arithmetic", "05_lambda_curves", "07_ensemble",
+    }  # fmt: skip
+
+
+def test_a_gpu_of_kubernetes_is_asked_for_as_a_limit(tmp_path, monkeypatch):
+    home = project(tmp_path / "volume", monkeypatch)
+    volume = f"kubernetes-persistent-volumes=claim:{home}"
+    found = jobs(Executor("kubernetes", options=("container-image=example.org/syn2real:1", volume)))
+    assert all(asked in found["03_finetune"] for asked in ("gpu=2", "gpu_manufacturer=nvidia", "scale=0"))
+    assert "gpu" not in found["08_results"].split("Shell command")[0].split("resources:")[1]
