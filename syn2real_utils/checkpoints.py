@@ -1,4 +1,4 @@
-"""Models and task vectors on disk: the equations of vectors.py on folders, one tensor in memory at a time.
+"""Models and task vectors on disk: the equations of vectors.py on folders, a few pieces in memory at a time.
 
 A model is a `save_pretrained` folder, with a lineage.json when we trained it; without one it is taken for a pretrained
 backbone, its own parent. A vector is a folder with vector.safetensors: float32, its lineage in the header.
@@ -18,8 +18,8 @@ from syn2real_utils import lineage as lineages
 from syn2real_utils import parameters, tensorfiles, vectors
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import LINEAGE, Lineage, architecture, read_lineage, write_lineage
-from syn2real_utils.parameters import MismatchError
-from syn2real_utils.tensorfiles import VECTOR
+from syn2real_utils.parameters import MismatchError, State
+from syn2real_utils.tensorfiles import VECTOR, Pieces, Source
 from syn2real_utils.vectors import TaskVector
 
 __all__ = [
@@ -69,7 +69,7 @@ def load_vector(path: Path | str) -> tuple[TaskVector, Lineage]:
     Raises:
         UserError: it is no task vector, or it is damaged.
     """
-    file = Path(path) / VECTOR if Path(path).is_dir() else Path(path)
+    file = _vector_file(path)
     if not file.is_file() or file.suffix != ".safetensors":
         raise UserError(
             f"no task vector at {path}: expected a folder with {VECTOR}, as 'syn2real vector subtract' makes it"
@@ -93,7 +93,11 @@ def weights_hash(folder: Path | str) -> str:
 
 def save_vector(out: Path | str, vector: TaskVector, lineage: Lineage, overwrite: bool = False) -> None:
     """Write a task vector as the folder `out`."""
-    _publish_vector(out, vector.shapes(), iter(vector.tensors.items()), lineage, overwrite)
+
+    def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
+        yield vector.tensors[name].flatten()[start:stop]
+
+    _publish_vector(out, vector.shapes(), pieces, lineage, overwrite)
 
 
 def subtract(real: Path | str, syn: Path | str, out: Path | str, overwrite: bool = False) -> Lineage:
@@ -103,9 +107,11 @@ def subtract(real: Path | str, syn: Path | str, out: Path | str, overwrite: bool
         UserError: models of another architecture, size, type or parent; `out` exists; what `load_state` raises.
     """
     lineage = lineages.of_vector("subtract", [(real, lineages.origin(real)), (syn, lineages.origin(syn))])
-    base, moved = load_state(syn), load_state(real)
+    states = [load_state(real), load_state(syn)]
+    of_real, of_syn = (parameters.shapes(state, dtype=True) for state in states)
     with _matching(f"{real} - {syn}"):
-        _publish_vector(out, parameters.shapes(moved), vectors.difference(base, moved), lineage, overwrite)
+        parameters.check_same(of_real, of_syn, "the real model", "the synthetic one")
+    _publish_vector(out, parameters.shapes(states[0]), _between([real, syn], states), lineage, overwrite)
     return lineage
 
 
@@ -123,8 +129,7 @@ def mean(paths: Sequence[Path | str], out: Path | str, overwrite: bool = False) 
     with _matching(f"mean of {names(paths)}"):
         for other, _ in loaded[1:]:
             parameters.check_same(first.shapes(), other.shapes(), "the first", "another")
-        tensors = ((name, _mean_of(name, [vector for vector, _ in loaded])) for name in first.tensors)
-        _publish_vector(out, first.shapes(), tensors, lineage, overwrite)
+    _publish_vector(out, first.shapes(), _mean_of([_vector_file(path) for path in paths]), lineage, overwrite)
     return lineage
 
 
@@ -145,7 +150,7 @@ def apply(base: Path | str, vector: Path | str, lam: float | str, out: Path | st
         lineages.check_relatives([(base, origin), (vector, tau_origin)])
     lineage = lineages.of_adapted(origin, tau_origin, factor)
     with tensorfiles.published(Path(out), overwrite) as folder:
-        moved = tau.moved(state, factor)
+        moved = _moved(base, state, vector, tau, factor)
         for file in tensorfiles.weight_files(Path(base)):
             what = f"{base} + {factor:g} * {vector}"
             tensorfiles.write(folder / file.name, tensorfiles.header_of(file), moved, what)
@@ -188,13 +193,13 @@ def info(path: Path | str) -> dict[str, object]:
 def _publish_vector(
     out: Path | str,
     shapes: Mapping[str, list[int]],
-    tensors: Iterator[tuple[str, Tensor]],
+    pieces: Pieces,
     lineage: Lineage,
     overwrite: bool,
 ) -> None:
     with tensorfiles.published(Path(out), overwrite) as folder:
         header = tensorfiles.float32_header(shapes, {"format": "pt", "lineage": lineage.to_json()})
-        tensorfiles.write(folder / VECTOR, header, tensors, f"vector {out}")
+        tensorfiles.write(folder / VECTOR, header, pieces, f"vector {out}")
         parameters.check_same(load_vector(folder)[0].shapes(), shapes, "what was written", "the vector")
 
 
@@ -204,8 +209,58 @@ def _copy_settings(base: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _mean_of(name: str, loaded: Sequence[TaskVector]) -> Tensor:
-    return TaskVector.mean(TaskVector({name: vector.tensors[name]}) for vector in loaded).tensors[name]
+def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, factor: float) -> Pieces:
+    """Pieces of what `tau.moved(state, factor)` yields."""
+    names, places, taus = parameters.owners(state), _sources(base), tensorfiles.sources(_vector_file(vector))
+
+    def pieces(key: str, start: int, stop: int) -> Iterator[Tensor]:
+        if key not in names or factor == 0:
+            yield from places[key].pieces(start, stop)
+        elif parameters.composed(key):
+            parts = {other: state[other] for other in names if names[other] == names[key]}
+            whole = TaskVector({names[key]: tau.tensors[names[key]]}).apply(parts, factor)[key]
+            yield whole.flatten()[start:stop]
+        else:
+            for old, step in zip(places[key].pieces(start, stop), taus[names[key]].pieces(start, stop), strict=True):
+                yield vectors.plus(old, step, factor).to(old.dtype)
+
+    return pieces
+
+
+def _between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
+    """Pieces of the first model minus the second."""
+    keys, places = [parameters.keys_of(state) for state in states], [_sources(folder) for folder in folders]
+
+    def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
+        real, syn = (found[name] for found in keys)
+        if parameters.composed(real):
+            whole = vectors.minus(parameters.parameter(states[0], real), parameters.parameter(states[1], syn))
+            yield whole.flatten()[start:stop]
+        else:
+            for pair in zip(places[0][real].pieces(start, stop), places[1][syn].pieces(start, stop), strict=True):
+                yield vectors.minus(*pair)
+
+    return pieces
+
+
+def _mean_of(files: Sequence[Path]) -> Pieces:
+    """Pieces of the mean of vectors."""
+    places = [tensorfiles.sources(file) for file in files]
+
+    def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
+        for parts in zip(*(found[name].pieces(start, stop) for found in places), strict=True):
+            yield TaskVector.mean(TaskVector({name: part}) for part in parts).tensors[name]
+
+    return pieces
+
+
+def _vector_file(path: Path | str) -> Path:
+    return Path(path) / VECTOR if Path(path).is_dir() else Path(path)
+
+
+def _sources(folder: Path | str) -> dict[str, Source]:
+    files = tensorfiles.weight_files(Path(folder))
+    return {key: source for file in files for key, source in tensorfiles.sources(file).items()}
 
 
 def _layout(state: Mapping[str, Tensor]) -> dict[str, object]:
@@ -214,7 +269,7 @@ def _layout(state: Mapping[str, Tensor]) -> dict[str, object]:
 
 def _number(lam: float | str) -> float:
     try:
-        return vectors.finite(float(lam))
+        return parameters.finite(float(lam))
     except (TypeError, ValueError) as error:
         raise UserError(f"lam '{lam}' is no finite number: give one such as 0.4") from error
 

@@ -5,8 +5,10 @@ share (Whisper's `proj_out`) is one parameter. A weight-normed weight g * v / |v
 Wav2Vec2-Conformer) is one parameter too: adding to g and to v apart would not add to the weight.
 """
 
+import math
 import re
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -39,10 +41,15 @@ def keys_of(state: State) -> dict[str, str]:
 
 def parameter(state: State, key: str) -> Tensor:
     """The parameter that `key` belongs to, in float32 (float64 stays): g * v / |v| where it is weight-normed."""
-    if not WEIGHT_NORM.search(key):
-        return _wide(state[key])
-    g, v = (_wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
+    if not composed(key):
+        return wide(state[key])
+    g, v = (wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
     return v * (g / _norm_like(g, v))
+
+
+def composed(key: str) -> bool:
+    """Whether `key` holds a part of a weight-normed weight, so that no piece of it can be moved alone."""
+    return WEIGHT_NORM.search(key) is not None
 
 
 def part_of(moved: Tensor, key: str, old: Tensor) -> Tensor:
@@ -58,7 +65,7 @@ def shapes(state: State, dtype: bool = False) -> dict[str, list]:
     found = {}
     for name, key in keys_of(state).items():
         tensor = state[key]
-        shape = list(parameter(state, key).shape) if WEIGHT_NORM.search(key) else list(tensor.shape)
+        shape = list(parameter(state, key).shape) if composed(key) else list(tensor.shape)
         found[name] = [*shape, str(tensor.dtype).removeprefix("torch.")] if dtype else shape
     return found
 
@@ -83,6 +90,15 @@ def check_writable(model: State, base: State) -> None:
         raise MismatchError("the base shares memory with the model that is to be written: give a snapshot of it")
 
 
+def finite(scalar: float) -> float:
+    """`scalar` as a float; TypeError if it is no real number, ValueError if it is not finite."""
+    if not isinstance(scalar, Real) or isinstance(scalar, bool):
+        raise TypeError(f"expected a number such as 0.4, found {scalar!r}")
+    if not math.isfinite(scalar):
+        raise ValueError(f"expected a finite number such as 0.4, found {scalar}")
+    return float(scalar)
+
+
 def module_of(name: str) -> str:
     """Module of a parameter: "model.encoder.conv1.weight" -> "encoder", "lm_head.weight" -> "lm_head"."""
     first, *rest = name.split(".")
@@ -105,5 +121,6 @@ def _norm_like(g: Tensor, v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=[d for d, size in enumerate(g.shape) if size == 1], keepdim=True)
 
 
-def _wide(tensor: Tensor) -> Tensor:
+def wide(tensor: Tensor) -> Tensor:
+    """In float32; float64 stays."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,11 +1,18 @@
-"""Safetensors files of a model or a vector: mapped into memory when read, written one tensor at a time."""
+"""Safetensors files of a model or a vector: mapped into memory, or streamed through a few small buffers.
+
+Pages of a mapped file count as resident memory as soon as they are read, so what goes through whole checkpoints reads
+them piece by piece with `Source`, and `write` makes the pieces in a few threads at once: Python lets others run while it
+reads, writes and computes.
+"""
 
 import contextlib
 import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +24,37 @@ from syn2real_utils.progress import track
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+PIECE = 1 << 16  # elements: what one step reads, computes and writes stays in a core's second-level cache (about 1 MB)
+SPAN = 64 * PIECE  # elements that one thread takes at a time
+THREADS = min(4, os.cpu_count() or 1)  # more would only wait for memory or the disk
+
+Pieces = Callable[[str, int, int], Iterator[Tensor]]  # key, first and last element -> that part of it, flat
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor lies in a file."""
+
+    file: Path
+    begin: int  # bytes from the start of the file
+    dtype: torch.dtype
+
+    def pieces(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Elements `start` to `stop`, flat, a piece at a time, read into memory of its own."""
+        with open(self.file, "rb") as opened:
+            opened.seek(self.begin + start * self.dtype.itemsize)
+            for at in range(start, stop, PIECE):
+                piece = torch.empty(min(PIECE, stop - at), dtype=self.dtype)
+                if opened.readinto(as_bytes(piece)) != piece.nbytes:
+                    raise UserError(f"{self.file} was cut short while it was read: fetch or make it again")
+                yield piece
+
+
+def sources(file: Path) -> dict[str, Source]:
+    """Key of each tensor of a file -> where it lies."""
+    header, tensors = header_of(file), read(file)[0]
+    entries = json.loads(header[8:])
+    return {k: Source(file, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -72,21 +110,51 @@ def float32_header(shapes: Mapping[str, list[int]], metadata: dict[str, str]) ->
     return len(text).to_bytes(8, "little") + text
 
 
-def write(file: Path, header: bytes, tensors: Iterator[tuple[str, Tensor]], what: str) -> None:
-    """Write a header and, taken from `tensors` one at a time, what it announces; UserError at nan or inf."""
+def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
+    """Write a header and what it announces, made by `pieces` in a few threads; UserError at nan or inf."""
     entries = json.loads(header[8:])
     entries.pop("__metadata__", None)
-    keys = sorted(entries, key=lambda key: entries[key]["data_offsets"])
+    spans = []
+    for key in sorted(entries, key=lambda key: entries[key]["data_offsets"]):
+        size = torch.Size(entries[key]["shape"]).numel()
+        spans += [(key, start, min(start + SPAN, size)) for start in range(0, size, SPAN)]
+
+    def make(span: tuple[str, int, int]) -> None:
+        key, start, stop = span
+        begin, end = (len(header) + offset for offset in entries[key]["data_offsets"])
+        with open(file, "r+b") as opened:
+            opened.seek(begin + start * (end - begin) // torch.Size(entries[key]["shape"]).numel())
+            for piece in pieces(key, start, stop):
+                if not _is_finite(piece):
+                    raise UserError(f"{what}: '{key}' would hold nan or inf: did a training diverge, is lam too large?")
+                opened.write(as_bytes(piece))
+
     with open(file, "wb") as opened:
         opened.write(header)
-        for key in track(keys, what):
-            found, tensor = next(tensors)
-            begin, end = entries[key]["data_offsets"]
-            if found != key or tensor.nbytes != end - begin:
-                raise RuntimeError(f"{file} expects '{key}' of {end - begin} bytes, got '{found}' of {tensor.nbytes}")
-            if not torch.isfinite(tensor).all():
-                raise UserError(f"{what}: '{key}' would hold nan or inf: did a training diverge, is lam too large?")
-            opened.write(as_bytes(tensor))
+        opened.truncate(len(header) + max((entry["data_offsets"][1] for entry in entries.values()), default=0))
+    with _one_thread_each(), ThreadPoolExecutor(THREADS) as threads:
+        done = threads.map(make, spans)
+        for _ in track(spans, what):
+            next(done)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let torch use one thread per thread of ours: pieces are small, and splitting them costs more than it gives."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _is_finite(piece: Tensor) -> bool:
+    """No nan, no inf. The sum of squares says so in one fast pass; where it overflows, each element is looked at."""
+    if not piece.is_floating_point():
+        return True
+    wide = piece.to(torch.float32)
+    return bool(torch.dot(wide, wide).isfinite()) or bool(torch.isfinite(piece).all())
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

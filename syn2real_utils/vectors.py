@@ -9,13 +9,12 @@ Which tensors of a state dict are parameters, and so part of a vector, is in par
 
 import math
 from collections.abc import Iterable, Iterator
-from numbers import Real
 
 import torch
 from torch import Tensor
 
 from syn2real_utils import parameters
-from syn2real_utils.parameters import MismatchError, State, check_same, shapes
+from syn2real_utils.parameters import MismatchError, State, check_same, finite, shapes
 
 
 class TaskVector:
@@ -47,11 +46,9 @@ class TaskVector:
         return TaskVector({name: tensor + other.tensors[name] for name, tensor in self.tensors.items()})
 
     def __sub__(self, other: "TaskVector") -> "TaskVector":
-        """a - b."""
         return self + -other
 
     def __neg__(self) -> "TaskVector":
-        """-a."""
         return self * -1
 
     def __mul__(self, scalar: float) -> "TaskVector":
@@ -95,15 +92,14 @@ class TaskVector:
             if key not in names or factor == 0:
                 yield key, old.clone()
             else:
-                new = parameters.parameter(base, key) + factor * self.tensors[names[key]].to(old.device)
-                yield key, parameters.part_of(new, key, old)
+                tau = self.tensors[names[key]].to(old.device)
+                yield key, parameters.part_of(plus(parameters.parameter(base, key), tau, factor), key, old)
 
     @torch.no_grad()
     def write_into(self, model: State, base: State, lam: float) -> None:
-        """Set the tensors of `model`, a state dict, to theta_base + lam * tau without a second model in memory.
+        """Set the tensors of `model`, a state dict, to `apply(base, lam)` without a second model in memory.
 
-        Every call starts from `base` (its parameters at least), so a sweep over lam does not drift: each point is what
-        `apply` gives.
+        Every call starts from `base` (its parameters at least), so a sweep over lam does not drift.
         """
         parameters.check_writable(model, base)
         for key, tensor in self.moved(base, lam):
@@ -114,19 +110,19 @@ class TaskVector:
 def difference(base: State, real: State) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, theta_real - theta_base) in float32, sorted by name, one parameter in memory at a time."""
     check_same(shapes(real, dtype=True), shapes(base, dtype=True), "the real model", "the synthetic one")
-    base_keys, real_keys = parameters.keys_of(base), parameters.keys_of(real)
-    for name in real_keys:
-        tau = parameters.parameter(real, real_keys[name]) - parameters.parameter(base, base_keys[name])
-        yield name, tau.to(torch.float32)
+    base_keys = parameters.keys_of(base)
+    for name, key in parameters.keys_of(real).items():
+        yield name, minus(parameters.parameter(real, key), parameters.parameter(base, base_keys[name]))
 
 
-def finite(scalar: float) -> float:
-    """`scalar` as a float; TypeError if it is no real number, ValueError if it is not finite."""
-    if not isinstance(scalar, Real) or isinstance(scalar, bool):
-        raise TypeError(f"expected a number such as 0.4, found {scalar!r}")
-    if not math.isfinite(scalar):
-        raise ValueError(f"expected a finite number such as 0.4, found {scalar}")
-    return float(scalar)
+def plus(base: Tensor, tau: Tensor, lam: float) -> Tensor:
+    """theta_base + lam * tau of one parameter or a piece of it; float32, or float64 where the base is."""
+    return parameters.wide(base) + lam * tau
+
+
+def minus(real: Tensor, base: Tensor) -> Tensor:
+    """theta_real - theta_base of one parameter or a piece of it, in float32."""
+    return (parameters.wide(real) - parameters.wide(base)).to(torch.float32)
 
 
 def _add_up(vectors: Iterable[TaskVector]) -> tuple[TaskVector, int]:

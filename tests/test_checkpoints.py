@@ -14,9 +14,10 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from syn2real_utils import checkpoints
+from syn2real_utils import checkpoints, tensorfiles
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import UserError
+from syn2real_utils.vectors import TaskVector
 
 CONFIG = {
     "vocab_size": 64,
@@ -199,6 +200,54 @@ def test_conformer_keeps_its_batch_statistics_and_moves_its_position_convolution
     assert torch.allclose(new, target + real - syn, atol=1e-6)
     norms = checkpoints.info(tmp_path / "tau")["norms"]
     assert {"all", "feature_extractor", "feature_projection", "encoder", "lm_head"} <= set(norms)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_streamed_in_pieces_is_what_the_algebra_gives_in_memory(tmp_path, dtype):
+    def values(seed: int) -> dict[str, torch.Tensor]:
+        dice = torch.Generator().manual_seed(seed)
+        long = torch.randn(tensorfiles.SPAN + 2 * tensorfiles.PIECE + 13, generator=dice)  # two threads, odd ends
+        other = {"model.encoder.wide": torch.randn(3, 70_001, generator=dice), "model.encoder.one": torch.tensor(0.5)}
+        kept = {"model.encoder.norm.running_var": torch.rand(7), "model.encoder.steps": torch.arange(5)}
+        empty = {"model.encoder.none": torch.empty(0, 4)}
+        return {"model.decoder.long": long.to(dtype)} | {k: t.to(dtype) for k, t in (other | empty).items()} | kept
+
+    states = {name: values(seed) for seed, name in enumerate(("real", "syn", "target"))}
+    for name, state in states.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"model_type": "long"}')
+        save_file(state, tmp_path / name / "model.safetensors")
+    tau = TaskVector.between(states["syn"], states["real"])
+    other = TaskVector.between(states["target"], states["real"])
+    checkpoints.subtract(tmp_path / "real", tmp_path / "syn", tmp_path / "tau")
+    checkpoints.subtract(tmp_path / "real", tmp_path / "target", tmp_path / "other")
+    checkpoints.mean([tmp_path / "tau", tmp_path / "other"], tmp_path / "mean")
+    checkpoints.apply(tmp_path / "target", tmp_path / "tau", 0.3, tmp_path / "adapted")
+    for made, expected in (
+        ("tau/vector", tau.tensors),
+        ("mean/vector", TaskVector.mean([tau, other]).tensors),
+        ("adapted/model", tau.apply(states["target"], 0.3)),
+    ):
+        found = load_file(tmp_path / f"{made}.safetensors")
+        assert found.keys() == expected.keys()
+        for key, tensor in expected.items():
+            assert found[key].dtype == tensor.dtype and torch.equal(found[key], tensor), (made, key)
+
+
+def test_large_numbers_pass_and_a_nan_in_the_last_piece_does_not(tmp_path):
+    for name in ("real", "syn"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"model_type": "long"}')
+    state = {"a": torch.zeros(2 * tensorfiles.SPAN + 5)}
+    save_file(state, tmp_path / "syn" / "model.safetensors")
+    state["a"][-1] = 1e38  # its square is no float32
+    save_file(state, tmp_path / "real" / "model.safetensors")
+    checkpoints.subtract(tmp_path / "real", tmp_path / "syn", tmp_path / "tau")
+    assert load_file(tmp_path / "tau" / "vector.safetensors")["a"][-1] == 1e38
+    refused("would hold nan or inf", checkpoints.apply, tmp_path / "real", tmp_path / "tau", 9.0, tmp_path / "out")
+    state["a"][-1] = float("nan")
+    save_file(state, tmp_path / "real" / "model.safetensors")
+    refused("would hold nan", checkpoints.subtract, tmp_path / "real", tmp_path / "syn", tmp_path / "out")
 
 
 def test_same_input_same_bytes(models, tau, tmp_path):
