@@ -48,7 +48,14 @@ def plan_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: i
 
 
 def finetune(
-    backbone: Whisper, examples: Sequence[Example], part: TrainingPart, seed: int, threads: int, what: str, into: Path
+    backbone: Whisper,
+    examples: Sequence[Example],
+    part: TrainingPart,
+    seed: int,
+    threads: int,
+    what: str,
+    into: Path,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> None:
     """Fine-tune `pretrained` on `examples` and save it, with tokenizer and settings, into the folder `into`.
 
@@ -65,7 +72,7 @@ def finetune(
         args=_arguments(part, backbone.precision == "bfloat16", seed, work),
         train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
         data_collator=lambda items: backbone.collate(*items),
-        callbacks=[_Report(what, len(plan))],
+        callbacks=[_Report(what, len(plan)), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # ours tells the progress
     trainer.train(resume_from_checkpoint=_last_checkpoint(work))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.bench import material
@@ -31,9 +31,12 @@ def measure() -> Measured:
     part = material.profile().training.model_copy(update={"batch_size": BATCH, "epochs": 1.0})
     steps = len(rows) // BATCH
     with tempfile.TemporaryDirectory(prefix="syn2real-") as folder:
-        ours = _side("ours", lambda into: _ours(asr, rows, part, into), Path(folder) / "ours", len(rows))
+        ours = _side("ours", lambda into, clock: _ours(asr, rows, part, into, clock), Path(folder) / "ours", len(rows))
         stock = _side(
-            "Seq2SeqTrainer at 30 s", lambda into: _stock(asr, rows, part, into), Path(folder) / "stock", len(rows)
+            "Seq2SeqTrainer at 30 s",
+            lambda into, clock: _stock(asr, rows, part, into, clock),
+            Path(folder) / "stock",
+            len(rows),
         )
         found = {
             "ours": _wer(asr, Path(folder) / "ours", test, full=False),
@@ -44,9 +47,9 @@ def measure() -> Measured:
     wanted = GOAL_GPU if torch.cuda.is_available() else GOAL_CPU
     apart = abs(found["ours"] - found["stock at 30 s"])
     return Measured(
-        unit="clip and training step, from the clip to the saved model",
-        ours=Side(ours.name, ours.seconds, more={"wer": found["ours"], "wer at 30 s": found["ours at 30 s"]}),
-        peers=[Side(stock.name, stock.seconds, more={"wer": found["stock at 30 s"]})],
+        unit="clip and training step",
+        ours=Side(ours.name, ours.seconds, more={**ours.more, "wer": found["ours"], "wer at 30 s": found["ours at 30 s"]}),
+        peers=[Side(stock.name, stock.seconds, more={**stock.more, "wer": found["stock at 30 s"]})],
         goals=[
             Goal(f"at least {wanted:g} x the stock recipe", round(ratio, 2), ratio >= wanted),
             Goal(f"WER within {GOAL_WER:g} point of the stock recipe's", round(apart, 2), apart <= GOAL_WER),
@@ -58,23 +61,34 @@ def measure() -> Measured:
     )  # fmt: skip
 
 
-def _side(name: str, work: Callable[[Path], None], into: Path, clips: int) -> Side:
+class _Clock(TrainerCallback):
+    """When training began and ended."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.seconds = time.perf_counter() - self.start
+
+
+def _side(name: str, work: Callable[[Path, _Clock], None], into: Path, clips: int) -> Side:
     into.mkdir()
     say(f"{name}: {clips} clips")
-    start = time.perf_counter()
-    work(into)
-    side = Side(name, (time.perf_counter() - start) / clips)
+    clock, start = _Clock(), time.perf_counter()
+    work(into, clock)
+    whole = time.perf_counter() - start
+    side = Side(name, clock.seconds / clips, more={"features, loading and saving": whole - clock.seconds})
     say(f"  {side.seconds:.3f} s for a clip and step")
     gc.collect()
     return side
 
 
-def _ours(asr: Whisper, rows: pd.DataFrame, part: TrainingPart, into: Path) -> None:
+def _ours(asr: Whisper, rows: pd.DataFrame, part: TrainingPart, into: Path, clock: _Clock) -> None:
     clips = [Example(asr.features(p), asr.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
-    finetune(asr, clips, part, SEED, torch.get_num_threads(), "ours", into)
+    finetune(asr, clips, part, SEED, torch.get_num_threads(), "ours", into, [clock])
 
 
-def _stock(asr: Whisper, rows: pd.DataFrame, part: TrainingPart, into: Path) -> None:
+def _stock(asr: Whisper, rows: pd.DataFrame, part: TrainingPart, into: Path, clock: _Clock) -> None:
     """As the tutorials have it: features of 30 s, labels padded in the collator, Seq2SeqTrainer's own loop."""
     clips = [
         {"input_features": asr.features(path, full=True), "labels": asr.labels(text)}
@@ -88,7 +102,7 @@ def _stock(asr: Whisper, rows: pd.DataFrame, part: TrainingPart, into: Path) -> 
         fp16=gpu, use_cpu=not gpu, save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
         dataloader_pin_memory=gpu,
     )  # fmt: skip
-    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=clips, data_collator=_pad)
+    trainer = Seq2SeqTrainer(model=model, args=arguments, train_dataset=clips, data_collator=_pad, callbacks=[clock])
     trainer.train()
     shutil.rmtree(work, ignore_errors=True)
     save(asr, model, into)
