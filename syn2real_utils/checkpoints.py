@@ -95,7 +95,7 @@ def save_vector(out: Path | str, vector: TaskVector, lineage: Lineage, overwrite
     """Write a task vector as the folder `out`."""
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
-        yield vector.tensors[name].flatten()[start:stop]
+        yield from vector.tensors[name].flatten()[start:stop].split(tensorfiles.PIECE)
 
     _publish_vector(out, vector.shapes(), pieces, lineage, overwrite)
 
@@ -219,10 +219,10 @@ def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, 
         elif parameters.composed(key):
             parts = {other: state[other] for other in names if names[other] == names[key]}
             whole = TaskVector({names[key]: tau.tensors[names[key]]}).apply(parts, factor)[key]
-            yield whole.flatten()[start:stop]
+            yield from whole.flatten()[start:stop].split(tensorfiles.PIECE)
         else:
-            for old, step in zip(places[key].pieces(start, stop), taus[names[key]].pieces(start, stop), strict=True):
-                yield vectors.plus(old, step, factor).to(old.dtype)
+            for old, step in zip(places[key].wide(start, stop), taus[names[key]].wide(start, stop, 1), strict=True):
+                yield vectors.moved_piece(old, step, factor)
 
     return pieces
 
@@ -234,11 +234,11 @@ def _between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
         real, syn = (found[name] for found in keys)
         if parameters.composed(real):
-            whole = vectors.minus(parameters.parameter(states[0], real), parameters.parameter(states[1], syn))
-            yield whole.flatten()[start:stop]
+            whole = parameters.parameter(states[0], real) - parameters.parameter(states[1], syn)
+            yield from whole.flatten()[start:stop].split(tensorfiles.PIECE)
         else:
-            for pair in zip(places[0][real].pieces(start, stop), places[1][syn].pieces(start, stop), strict=True):
-                yield vectors.minus(*pair)
+            for new, old in zip(places[0][real].wide(start, stop), places[1][syn].wide(start, stop, 1), strict=True):
+                yield new.sub_(old)
 
     return pieces
 
@@ -248,8 +248,8 @@ def _mean_of(files: Sequence[Path]) -> Pieces:
     places = [tensorfiles.sources(file) for file in files]
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
-        for parts in zip(*(found[name].pieces(start, stop) for found in places), strict=True):
-            yield TaskVector.mean(TaskVector({name: part}) for part in parts).tensors[name]
+        sources = (found[name].wide(start, stop, place) for place, found in enumerate(places))
+        yield from map(vectors.mean_piece, zip(*sources, strict=True))
 
     return pieces
 

@@ -42,8 +42,8 @@ def keys_of(state: State) -> dict[str, str]:
 def parameter(state: State, key: str) -> Tensor:
     """The parameter that `key` belongs to, in float32 (float64 stays): g * v / |v| where it is weight-normed."""
     if not composed(key):
-        return wide(state[key])
-    g, v = (wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
+        return _wide(state[key])
+    g, v = (_wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
     return v * (g / _norm_like(g, v))
 
 
@@ -121,6 +121,5 @@ def _norm_like(g: Tensor, v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=[d for d, size in enumerate(g.shape) if size == 1], keepdim=True)
 
 
-def wide(tensor: Tensor) -> Tensor:
-    """In float32; float64 stays."""
+def _wide(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

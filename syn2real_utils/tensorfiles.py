@@ -10,10 +10,12 @@ import errno
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,11 +26,20 @@ from syn2real_utils.progress import track
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-PIECE = 1 << 16  # elements: what one step reads, computes and writes stays in a core's second-level cache (about 1 MB)
-SPAN = 64 * PIECE  # elements that one thread takes at a time
+PIECE = 1 << 17  # elements that one step reads, computes and writes: they stay in the processor's cache
+SPAN = 64 * PIECE  # elements that a thread takes at a time
 THREADS = min(4, os.cpu_count() or 1)  # more would only wait for memory or the disk
+FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
 
 Pieces = Callable[[str, int, int], Iterator[Tensor]]  # key, first and last element -> that part of it, flat
+_buffers = threading.local()
 
 
 @dataclass(frozen=True)
@@ -39,15 +50,29 @@ class Source:
     begin: int  # bytes from the start of the file
     dtype: torch.dtype
 
-    def pieces(self, start: int, stop: int) -> Iterator[Tensor]:
-        """Elements `start` to `stop`, flat, a piece at a time, read into memory of its own."""
+    def pieces(self, start: int, stop: int, place: int = 0) -> Iterator[Tensor]:
+        """Elements `start` to `stop`, flat, a piece at a time; the next one, or another source at `place`, replaces it."""
         with open(self.file, "rb") as opened:
             opened.seek(self.begin + start * self.dtype.itemsize)
             for at in range(start, stop, PIECE):
-                piece = torch.empty(min(PIECE, stop - at), dtype=self.dtype)
+                piece = _buffer("read", place, min(PIECE, stop - at), self.dtype)
                 if opened.readinto(as_bytes(piece)) != piece.nbytes:
                     raise UserError(f"{self.file} was cut short while it was read: fetch or make it again")
                 yield piece
+
+    def wide(self, start: int, stop: int, place: int = 0) -> Iterator[Tensor]:
+        """`pieces` in float32 (float64 stays), which may be overwritten."""
+        wide = torch.promote_types(self.dtype, torch.float32)
+        for piece in self.pieces(start, stop, place):
+            yield piece if piece.dtype == wide else _buffer("wide", place, len(piece), wide).copy_(piece)
+
+
+def _buffer(role: str, place: int, size: int, dtype: torch.dtype) -> Tensor:
+    """Memory of this thread that is used again: asking for new memory for each piece cost more than the arithmetic."""
+    held: dict[Any, Tensor] = _buffers.__dict__
+    if (role, place, dtype) not in held:
+        held[role, place, dtype] = torch.empty(PIECE, dtype=dtype)
+    return held[role, place, dtype][:size]
 
 
 def sources(file: Path) -> dict[str, Source]:
@@ -111,7 +136,7 @@ def float32_header(shapes: Mapping[str, list[int]], metadata: dict[str, str]) ->
 
 
 def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
-    """Write a header and what it announces, made by `pieces` in a few threads; UserError at nan or inf."""
+    """Write a header and what it announces, made by `pieces` in a few threads and cast; UserError at nan or inf."""
     entries = json.loads(header[8:])
     entries.pop("__metadata__", None)
     spans = []
@@ -122,11 +147,14 @@ def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
     def make(span: tuple[str, int, int]) -> None:
         key, start, stop = span
         begin, end = (len(header) + offset for offset in entries[key]["data_offsets"])
+        dtype = FLOATS.get(entries[key]["dtype"])
         with open(file, "r+b") as opened:
             opened.seek(begin + start * (end - begin) // torch.Size(entries[key]["shape"]).numel())
             for piece in pieces(key, start, stop):
-                if not _is_finite(piece):
+                if dtype and not _stays_finite(piece, dtype):
                     raise UserError(f"{what}: '{key}' would hold nan or inf: did a training diverge, is lam too large?")
+                if dtype and piece.dtype != dtype:
+                    piece = _buffer("write", 0, len(piece), dtype).copy_(piece)
                 opened.write(as_bytes(piece))
 
     with open(file, "wb") as opened:
@@ -149,12 +177,11 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _is_finite(piece: Tensor) -> bool:
-    """No nan, no inf. The sum of squares says so in one fast pass; where it overflows, each element is looked at."""
-    if not piece.is_floating_point():
-        return True
-    wide = piece.to(torch.float32)
-    return bool(torch.dot(wide, wide).isfinite()) or bool(torch.isfinite(piece).all())
+def _stays_finite(piece: Tensor, dtype: torch.dtype) -> bool:
+    """Whether nothing is nan or inf as `dtype`. The norm mostly says so at once; else each element is looked at."""
+    wide = piece.to(torch.promote_types(piece.dtype, torch.float32))
+    norm = torch.dot(wide, wide).sqrt().item()
+    return norm <= torch.finfo(dtype).max or bool(torch.isfinite(piece.to(dtype)).all())
 
 
 def as_bytes(tensor: Tensor) -> memoryview:

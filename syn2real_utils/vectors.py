@@ -8,7 +8,7 @@ Which tensors of a state dict are parameters, and so part of a vector, is in par
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -92,8 +92,8 @@ class TaskVector:
             if key not in names or factor == 0:
                 yield key, old.clone()
             else:
-                tau = self.tensors[names[key]].to(old.device)
-                yield key, parameters.part_of(plus(parameters.parameter(base, key), tau, factor), key, old)
+                new = parameters.parameter(base, key) + factor * self.tensors[names[key]].to(old.device)
+                yield key, parameters.part_of(new, key, old)
 
     @torch.no_grad()
     def write_into(self, model: State, base: State, lam: float) -> None:
@@ -112,17 +112,21 @@ def difference(base: State, real: State) -> Iterator[tuple[str, Tensor]]:
     check_same(shapes(real, dtype=True), shapes(base, dtype=True), "the real model", "the synthetic one")
     base_keys = parameters.keys_of(base)
     for name, key in parameters.keys_of(real).items():
-        yield name, minus(parameters.parameter(real, key), parameters.parameter(base, base_keys[name]))
+        tau = parameters.parameter(real, key) - parameters.parameter(base, base_keys[name])
+        yield name, tau.to(torch.float32)
 
 
-def plus(base: Tensor, tau: Tensor, lam: float) -> Tensor:
-    """theta_base + lam * tau of one parameter or a piece of it; float32, or float64 where the base is."""
-    return parameters.wide(base) + lam * tau
+def moved_piece(base: Tensor, tau: Tensor, lam: float) -> Tensor:
+    """theta_base + lam * tau of a piece of a parameter, equation (2); it overwrites both."""
+    return base.add_(tau.mul_(lam))
 
 
-def minus(real: Tensor, base: Tensor) -> Tensor:
-    """theta_real - theta_base of one parameter or a piece of it, in float32."""
-    return (parameters.wide(real) - parameters.wide(base)).to(torch.float32)
+def mean_piece(taus: Sequence[Tensor]) -> Tensor:
+    """(tau_1 + ... + tau_n) / n of a piece of a parameter, equation (3); it overwrites the first."""
+    total = taus[0]
+    for tau in taus[1:]:
+        total.add_(tau)
+    return total.div_(len(taus))
 
 
 def _add_up(vectors: Iterable[TaskVector]) -> tuple[TaskVector, int]:

@@ -60,6 +60,14 @@ start = time.perf_counter()
 checkpoints.apply(*sys.argv[1:])
 print(time.perf_counter() - start)
 """
+# mergekit 0.1.5 lacks a dot in what it knows of Whisper's decoder, and stops at "model.decoderembed_tokens.weight".
+LINEAR = """
+from mergekit.architecture.json_definitions import NAME_TO_ARCH
+from mergekit.scripts.run_yaml import main
+for known in NAME_TO_ARCH["WhisperForConditionalGeneration"]:
+    known.modules["decoder"] = known.modules["decoder"].model_copy(update={"weight_prefix": "model.decoder."})
+main()
+"""
 
 
 @dataclass
@@ -137,7 +145,7 @@ def _measure(folder: Path, packages: Path) -> Measured:
     recipe = _recipe(folder / "linear.json", base, real, syn)
     apply = [sys.executable, "-m", "syn2real_utils.cli", "vector", "apply", base, tau, "--lam", LAM, "-o", ours]
     inner = [sys.executable, "-c", IN_PROCESS, base, tau, LAM, folder / "inside"]
-    merge = [sys.executable, "-m", "mergekit.scripts.run_yaml", recipe, theirs, "--quiet"]
+    merge = [sys.executable, "-c", LINEAR, recipe, theirs, "--quiet"]
     cp = Turns(["cp", "-r", "--reflink=never", base, folder / "copy"], folder / "copy", [base])
     whole, core = Turns(apply, ours, [base, tau]), Turns(inner, folder / "inside", [base, tau])
     linear = Turns(merge, theirs, [base, real, syn], PEER_ROUNDS)
