@@ -225,7 +225,7 @@ def _render(engine: Engine, clips: pd.DataFrame, into: Path, workers: int) -> No
 
     def make(clip: Any) -> None:
         wave, rate = engine.speak(clip.spoken, clip.voice, clip.language, clip.seed)
-        _write(into / clip.file_name, wave, rate)
+        write_clip(into / clip.file_name, wave, rate)
 
     pool = ThreadPoolExecutor(workers)
     try:
@@ -236,7 +236,7 @@ def _render(engine: Engine, clips: pd.DataFrame, into: Path, workers: int) -> No
         pool.shutdown(cancel_futures=True)
 
 
-def _write(path: Path, wave: np.ndarray, rate: int) -> None:
+def write_clip(path: Path, wave: np.ndarray, rate: int) -> None:
     """Trim, resample and write one clip so that a kill leaves all of it or nothing; no speech gives a moment of silence.
 
     The clip is encoded in memory: only then is a full disk the OSError that the store reports.
