@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pandas as pd
 import pytest
 import soundfile
@@ -13,7 +15,7 @@ from syn2real_utils.corpora.base import SYNTHETIC, read_audiofolder
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
-from syn2real_utils.tts import base
+from syn2real_utils.tts import base, kokoro, pico, products
 from syn2real_utils.tts.pico import Pico
 
 
@@ -49,6 +51,30 @@ def test_pico_speaks_an_audiofolder_and_the_same_bytes_again(tmp_path):
         wave, rate = soundfile.read(row.path)
         assert rate == 16_000 and row.duration == pytest.approx(len(wave) / rate, abs=0.001)
         assert len(audio.trim(wave.astype(np.float32))) == pytest.approx(len(wave), abs=0.03 * rate)
+
+
+def test_pico_says_a_text_the_same_whatever_was_said_before():
+    said = ["Un perro.", "¿Y el árbol?", "😀", "tres manzanas y una pera"]
+    engine = Pico(Store())
+    together = [engine.speak(text, "es-ES", "es", 5)[0].tobytes() for text in said]
+    backwards = [engine.speak(text, "es-ES", "es", 5)[0].tobytes() for text in reversed(said)][::-1]
+    alone = [Pico(Store()).speak(text, "es-ES", "es", 5)[0].tobytes() for text in said]
+    assert together == backwards == alone and len(set(alone)) == len(said)
+
+
+def test_pico_gives_up_a_text_that_takes_too_long_and_speaks_on(monkeypatch):
+    engine = Pico(Store())
+    monkeypatch.setattr(pico, "PATIENCE", 0.001)
+    assert len(engine.speak("Esto dura mucho más que un milisegundo. " * 20, "es-ES", "es", 0)[0]) == 0
+    monkeypatch.undo()
+    assert len(engine.speak("Un perro.", "es-ES", "es", 0)[0]) > 5000
+
+
+def test_what_pico_refuses_is_told_and_the_next_text_is_said():
+    engine = Pico(Store())
+    with pytest.raises(RuntimeError, match="Unsupported voice"):
+        engine.speak("Un perro.", "xx-XX", "es", 0)
+    assert len(engine.speak("Un perro.", "es-ES", "es", 0)[0]) > 5000
 
 
 def test_a_killed_synthesis_goes_on_and_drops_what_does_not_belong(tmp_path):
@@ -126,3 +152,48 @@ def test_kokoro_speaks_with_all_its_voices(tmp_path, shared_data):
     )
     assert set(found.quality) == {"ok"} and found.voice.nunique() == 5
     assert found.duration.between(0.8, 4).all()
+
+
+@pytest.mark.real
+def test_kokoros_fast_graph_gives_the_samples_of_the_graph_as_it_came(shared_data, monkeypatch):
+    fast = kokoro.Kokoro(shared_data)
+    monkeypatch.setattr(products, "exact", lambda probe: False)  # as on a processor whose sums overflow
+    stock = kokoro.Kokoro(shared_data)
+    for text, voice in [("Una rana.", "jf_alpha"), ("¿Dónde está la llave del coche rojo?", "jm_kumo")]:
+        ours, theirs = (engine.speak(text, voice, "es", 0)[0] for engine in (fast, stock))
+        assert len(ours) > kokoro.RATE and np.array_equal(ours, theirs)
+
+
+def convolution(path: Path, channels: int, taps: int, step: int, before: int, behind: int) -> None:
+    """A graph of one quantised convolution with a dilation of `step`."""
+    weights = np.random.default_rng(0).integers(0, 256, (5, channels, taps), np.uint8)
+    info = onnx.helper.make_tensor_value_info
+    attributes = {"dilations": [step], "pads": [before, behind], "strides": [1], "group": 1, "kernel_shape": [taps]}
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("DynamicQuantizeLinear", ["wave"], ["q", "scale", "zero"]),
+            onnx.helper.make_node("ConvInteger", ["q", "weights", "zero", "middle"], ["sums"], "conv", **attributes),
+        ],
+        "one convolution",
+        [info("wave", onnx.TensorProto.FLOAT, [1, channels, None])],
+        [info("sums", onnx.TensorProto.INT32, [1, 5, None])],
+        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(np.uint8(131), "middle")],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), path)
+
+
+@pytest.mark.parametrize(
+    ("taps", "step", "before", "behind"), [(1, 1, 0, 0), (3, 1, 1, 1), (7, 3, 9, 9), (2, 1, 0, 0), (4, 2, 5, 0)]
+)
+def test_a_convolution_as_a_product_has_the_same_sums(tmp_path, taps, step, before, behind):
+    convolution(tmp_path / "stock.onnx", 16, taps, step, before, behind)
+    products.with_products(tmp_path / "stock.onnx", tmp_path / "fast.onnx")
+    products.write_probe(tmp_path / "probe.onnx")
+    assert {node.op_type for node in onnx.load(tmp_path / "fast.onnx").graph.node} >= {"MatMulInteger"}
+    if not products.exact(tmp_path / "probe.onnx"):
+        pytest.skip("this processor's products overflow: the fast graph is not used")
+    wave = {"wave": np.random.default_rng(1).normal(size=(1, 16, 50)).astype(np.float32)}
+    stock, fast = (
+        onnxruntime.InferenceSession(tmp_path / f"{name}.onnx").run(None, wave)[0] for name in ("stock", "fast")
+    )
+    assert np.array_equal(stock, fast)

@@ -1,6 +1,6 @@
 """What the benches share: sides, goals, the report, and the peers that are measured against.
 
-Adding a bench: a module here with `measure() -> Measured`, and an entry in `BENCHES`. Both sides are measured in one call on one
+Adding a bench: a module here with `measure() -> Measured` (or a Measured for each part), and an entry in `BENCHES`. Both sides are measured in one call on one
 machine, on the same work, which the bench asserts. Peers that the project does not need otherwise are installed apart at first
 use, so that the user's environment stays as it is.
 """
@@ -75,9 +75,18 @@ def run(name: str) -> dict[str, Any]:
     """
     if name not in BENCHES:
         raise UserError(f"no bench '{name}': use one of {names(BENCHES)}")
-    found: Measured = importlib.import_module(f"syn2real_utils.bench.{BENCHES[name]}").measure()
+    found: Measured | Mapping[str, Measured]
+    found = importlib.import_module(f"syn2real_utils.bench.{BENCHES[name]}").measure()
+    if isinstance(found, Measured):
+        report = _report(found)
+    else:
+        report = {"parts": {part: _report(measured) for part, measured in found.items()}}
+    return {"bench": name} | report | {"about": machine.about()}
+
+
+def _report(found: Measured) -> dict[str, Any]:
     ratios = {peer.name: round(peer.seconds / found.ours.seconds, 2) for peer in found.peers}
-    return {"bench": name} | asdict(found) | {"ratio": ratios, "about": machine.about()}
+    return asdict(found) | {"ratio": ratios}
 
 
 def timed(name: str, work: Callable[[], Any], units: int, repeats: int = 3, warm: bool = True) -> tuple[Side, Any]:

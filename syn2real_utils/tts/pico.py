@@ -103,8 +103,9 @@ def _pipes(server: subprocess.Popen) -> tuple[IO[bytes], IO[bytes]]:
 
 
 def _stop(servers: list[subprocess.Popen]) -> None:
-    """End servers: the end of their input is what they wait for."""
+    """End servers that have nothing to say any more."""
     for server in servers:
+        server.kill()  # faster than an end that it comes to itself; one that has ended keeps its status
         for pipe in _pipes(server):
             with contextlib.suppress(BrokenPipeError):  # a question that it did not read
                 pipe.close()
