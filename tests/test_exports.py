@@ -25,11 +25,10 @@ from tests.test_cli import call, home, tree  # noqa: F401
 LANGUAGES = {"base": "es", "tiny.en": "en"}
 BESIDE = ["config.json", "model.bin", "preprocessor_config.json", "tokenizer.json", "vocabulary.json"]
 SENTENCES = {  # clear ones: where a model is in doubt, the last digit of a sum decides
-    "animals/mammals/rhino_black",
     "vehicles/ship/cartoon/tugboat",
     "vehicles/masstransit/cartoon/schoolbus",
 }
-WORDS_OFF = 0.1  # share of words that int8, or whisper.cpp in float16, may hear otherwise: 1 of the 17
+WORDS_OFF = 0.1  # share of words that int8, or whisper.cpp in float16, may hear otherwise: 1 of 10
 real = pytest.mark.real
 both = pytest.mark.parametrize("name", LANGUAGES)
 
@@ -40,7 +39,7 @@ def clips(real_clips, shared_data: Store, tmp_path_factory) -> dict[str, list[Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYN2REAL_HOME", str(shared_data.root))
         rows = stages.real_rows(load_profile("quickstart"))
-    heard = {"base": rows[rows.utterance.isin(SENTENCES)].path.tolist(), "tiny.en": real_clips["tiny.en"]}
+    heard = {"base": rows[rows.utterance.isin(SENTENCES)].path.tolist(), "tiny.en": real_clips["tiny.en"][::2]}
     folder = tmp_path_factory.mktemp("clips")
     return {name: [_padded(Path(path), folder) for path in paths] for name, paths in heard.items()}
 
@@ -61,7 +60,7 @@ def said(clips, shared_data: Store) -> dict[str, list[str]]:
 
 @pytest.fixture
 def tiny(tmp_path: Path, shared_data: Store) -> Path:
-    """A random Whisper of a few thousand weights, with the settings and words of tiny.en."""
+    """A random Whisper of one narrow layer a side, with the settings and words of tiny.en."""
     folder = tmp_path / "tiny"
     torch.manual_seed(0)
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
