@@ -1,6 +1,5 @@
 """The exported models of a run: ordinary model folders with a model card that says what they are and how well they hear."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -27,14 +26,14 @@ PUBLISHED = {"base": "openai/whisper-base", "tiny.en": "openai/whisper-tiny.en"}
 def export(profile: Profile, target: str, tts: str, seed: int) -> Path:
     """`adapted` at its chosen lam as the folder `runs/NAME/models/TARGET-TTS-sSEED`, with its model card.
 
-    Files are linked to those of the store where the file system can; delete the folder and nothing is lost.
+    It is a copy: what a user does with it, or writes into it, is nothing to the store.
     """
     model = results.adapted_model(profile, target, tts, seed)
     folder = results.run_folder(profile) / "models" / f"{target}-{tts}-s{seed}"
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(model.path.iterdir()):
         if file.is_file() and file.name != DONE:
-            _link(file, folder / file.name)
+            _copy(file, folder / file.name)
     write_text_atomic(folder / CARD, card(profile, target, tts, seed))
     return folder
 
@@ -69,11 +68,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
     )
 
 
-def _link(file: Path, to: Path) -> None:
-    if to.exists() and to.samefile(file):
-        return
-    to.unlink(missing_ok=True)
-    try:
-        os.link(file, to)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(file, to)
+def _copy(file: Path, to: Path) -> None:
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.copyfile(file, partial)
+    partial.replace(to)

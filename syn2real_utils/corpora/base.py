@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import importlib
-import os
 import posixpath
 import re
 import shutil
@@ -211,7 +210,7 @@ def publish(
     ]
     shutil.rmtree(into / "clips", ignore_errors=True)  # of a killed attempt
     for clip, name in zip(rows.recording, rows.file_name, strict=True):
-        _place(Path(clip), into / name, linked=part.path is None)
+        _place(Path(clip), into / name)
     lost = pd.DataFrame(sorted(dropped), columns=["utterance", "reason"])
     write_text_atomic(into / "dropped.csv", lost.to_csv(index=False, lineterminator="\n"))
     write_audiofolder(rows, into)
@@ -292,15 +291,9 @@ def _choose(rows: pd.DataFrame, part: CorpusPart) -> set[str]:
     return chosen
 
 
-def _place(clip: Path, target: Path, linked: bool) -> None:
-    """Put a clip, byte for byte; a link only to what lies in our own store, a user may edit his files."""
+def _place(clip: Path, target: Path) -> None:
+    """Put a clip, byte for byte: a copy, for what writes into a link writes into the source too."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    if linked:
-        try:
-            os.link(clip, target)
-            return
-        except OSError:  # another file system, or one without links
-            pass
     shutil.copyfile(clip, target)
 
 
