@@ -1,6 +1,7 @@
 """What this machine and this code are: written beside every run, so that a run explains itself."""
 
 import ctypes
+import gc
 import os
 import platform
 import subprocess
@@ -76,6 +77,13 @@ def keep_memory() -> None:
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # of glibc alone
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def give_back_memory() -> None:
+    """Hand back what `keep_memory` kept, where a piece of work is done and the next is of another kind."""
+    gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def versions() -> str:

@@ -30,9 +30,10 @@ if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is
     from syn2real_utils.backbones.whisper import Whisper
 
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"corpus": 1, "synthetic": 1, "model": 1, "transcripts": 1}
+VERSIONS = {"corpus": 1, "synthetic": 1, "model": 1, "transcripts": 2}
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
+FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
 ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
 
 
@@ -356,7 +357,8 @@ def _transcribe(
     from syn2real_utils.evaluation import sweep
 
     torch.set_num_threads(profile.threads)
-    asr, size = backbone(profile), profile.evaluation.batch_size
+    asr = backbone(profile)
+    size = min(profile.evaluation.batch_size, FULL_BATCH) if full else profile.evaluation.batch_size
     heard = asr.load(model.path if model else None)
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
@@ -367,6 +369,8 @@ def _transcribe(
         for utterance, hypothesis in zip(rows.utterance, said, strict=True)
     ]
     pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
+    del heard, tau
+    machine.give_back_memory()
 
 
 def _between(real: Artifact, syn: Artifact) -> TaskVector:

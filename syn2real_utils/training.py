@@ -1,6 +1,5 @@
 """Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
 
-import gc
 import json
 import random
 import shutil
@@ -17,6 +16,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from syn2real_utils import machine
 from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import Progress
@@ -79,8 +79,8 @@ def finetune(
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True
     save(backbone, model, into)
-    del trainer, model
-    gc.collect()  # trainer and model refer to each other: else two models and their optimisers meet in memory
+    del trainer, model  # they refer to each other: without a collection two models and their optimisers meet in memory
+    machine.give_back_memory()
 
 
 def _last_checkpoint(work: Path) -> str | None:
