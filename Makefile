@@ -46,7 +46,7 @@ format: setup
 figures: setup
 	@$(BIN)/syn2real figures $(PROFILE)
 	@cp runs/$(PROFILE)/figures/*.png figures/
-	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv results.md $(CURDIR)/figures/
+	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv context_gaps.csv results.md $(CURDIR)/figures/
 	@cp runs/$(PROFILE)/run.json figures/manifest.json
 
 clean:
