@@ -1,9 +1,10 @@
 """Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
 
+import contextlib
 import json
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -75,12 +76,27 @@ def finetune(
         callbacks=[_Report(what, len(plan)), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # ours tells the progress
-    trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    with _same_bytes():
+        trainer.train(resume_from_checkpoint=_last_checkpoint(work))
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True
     save(backbone, model, into)
     del trainer, model  # they refer to each other: without a collection two models and their optimisers meet in memory
     machine.give_back_memory()
+
+
+@contextlib.contextmanager
+def _same_bytes() -> Iterator[None]:
+    """Sum in a fixed order: on two threads the gradient of the embeddings else differed in its last bits from call to call."""
+    before, settings = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    filled = settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a GPU has no such form of every operation
+    settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # takes time, and shows only faults of ours
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def _last_checkpoint(work: Path) -> str | None:

@@ -155,6 +155,20 @@ def test_seed_and_data_change_a_model_and_nothing_else_does(tiny, examples, tmp_
     assert a == b != c
 
 
+@pytest.mark.real
+def test_the_real_size_on_two_threads_gives_the_same_bytes(base, tmp_path):
+    """Tiny models do not show it: sums of the real size are shared between threads."""
+    backbone = Whisper(base, "es", PART)
+    clips = [Example(backbone.features(tone(tmp_path, 1.0, p)), backbone.labels("una rana")) for p in (200, 300)]
+    part = TRAIN.model_copy(update={"epochs": 2, "learning_rate": 1e-5})
+    weights = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        training.finetune(backbone, clips, part, 0, 2, name, tmp_path / name)
+        weights.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
 def test_sweep_leaves_the_model_as_it_came_and_lam_0_is_the_model(tiny, examples):
     model = tiny.load()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
