@@ -159,8 +159,9 @@ def test_seed_and_data_change_a_model_and_nothing_else_does(tiny, examples, tmp_
 def test_the_real_size_on_two_threads_gives_the_same_bytes(base, tmp_path):
     """Tiny models do not show it: sums of the real size are shared between threads."""
     backbone = Whisper(base, "es", PART)
-    clips = [Example(backbone.features(tone(tmp_path, 1.0, p)), backbone.labels("una rana")) for p in (200, 300)]
-    part = TRAIN.model_copy(update={"epochs": 2, "learning_rate": 1e-5})
+    said = backbone.labels("una rana verde y un sapo de otro color en el agua")
+    clips = [Example(backbone.features(tone(tmp_path, 2.0, pitch)), said) for pitch in (200, 300, 400, 500)]
+    part = TRAIN.model_copy(update={"epochs": 3, "batch_size": 4, "learning_rate": 1e-5})
     weights = []
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
