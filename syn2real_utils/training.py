@@ -18,7 +18,8 @@ from transformers import (
 from transformers.trainer_utils import get_last_checkpoint
 
 from syn2real_utils import machine
-from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context
+from syn2real_utils.backbones.context import short_context
+from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import Progress
 
@@ -121,8 +122,8 @@ class _CutContextTrainer(Trainer):
     """A Trainer whose encoder context is that of the batch."""
 
     def compute_loss(self, model, inputs, *args, **kwargs):
-        with encoder_context(self.accelerator.unwrap_model(model), inputs["input_features"].shape[-1]):
-            return super().compute_loss(model, inputs, *args, **kwargs)
+        with short_context(self.accelerator.unwrap_model(model), inputs["input_features"]) as heard:
+            return super().compute_loss(model, inputs | {"input_features": heard}, *args, **kwargs)
 
 
 class _Report(TrainerCallback):

@@ -1,14 +1,12 @@
 """Whisper with the encoder's context cut to the clip: about 30 times less work than 30 s of padding for short clips.
 
-Whisper always hears 30 s. A clip of 2 s needs only the first 100 of the 1,500 encoder positions, so the log-mel frames
-and the (sinusoidal, frozen) position embeddings are sliced to the clip, rounded up to a few lengths. Models are put back
-as they were, and what is saved is an ordinary Whisper.
+Whisper always hears 30 s. Here the log-mel frames are those of the clip, rounded up to a few lengths, and a few positions
+stand for the silence behind it (context.py). Models are put back as they were, and what is saved is an ordinary Whisper.
 """
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,14 +17,13 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
+from syn2real_utils.backbones.context import short_context, stack
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import BackbonePart
 from syn2real_utils.progress import Progress
 
 FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
-FRAMES_PER_POSITION = 2  # the encoder's second convolution has stride 2
 FULL_CONTEXT = 30.0  # seconds
-FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
 IGNORED = -100  # label that the loss skips
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
@@ -118,18 +115,22 @@ class Whisper:
 
     @torch.inference_mode()
     def _greedy(self, model: WhisperForConditionalGeneration, features: torch.Tensor) -> list[list[int]]:
-        """Tokens of each row until its end of text, bounded by the context's length."""
-        features = features.to(model.device)
-        bfloat16 = torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
-        with encoder_context(model, features.shape[-1]), bfloat16:
-            states = model.model.encoder(features).last_hidden_state.float()
+        """Tokens of each row until its end of text, bounded by the clip's length."""
+        seconds = features.shape[-1] / FRAMES_PER_SECOND
+        with short_context(model, features.to(model.device)) as heard:
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                states = model.model.encoder(heard).last_hidden_state.float()
+            return self._say(model, states, TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND))
+
+    def _say(self, model: WhisperForConditionalGeneration, states: torch.Tensor, most: int) -> list[list[int]]:
+        """At most so many tokens of each row of the encoder's states (batch, positions, dimensions)."""
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
         first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
-        end, rows = self.tokenizer.eos_token_id, list(range(len(features)))
+        end, rows = self.tokenizer.eos_token_id, list(range(len(states)))
         said: list[list[int]] = [[] for _ in rows]
         tokens = torch.tensor([self.prompt] * len(rows), device=model.device)
         cache = None
-        for step in range(TOKENS_AT_LEAST + round(features.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND)):
+        for step in range(most):
             out = model.model.decoder(tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
             logits = (model.proj_out.weight @ out.last_hidden_state[:, -1].T).T  # in this order a third faster on a CPU
@@ -165,30 +166,6 @@ class Whisper:
                 f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
             )
         return [start, *middle, self.settings["no_timestamps_token_id"]]
-
-
-@contextmanager
-def encoder_context(model: WhisperForConditionalGeneration, frames: int) -> Iterator[None]:
-    """Let the encoder take `frames` log-mel frames instead of 3,000 inside this block."""
-    encoder = model.get_encoder()
-    positions, full = encoder.embed_positions, encoder.config.max_source_positions
-    cut = math.ceil(frames / FRAMES_PER_POSITION)
-    encoder.embed_positions = nn.Embedding.from_pretrained(positions.weight[:cut], freeze=True)
-    encoder.config.max_source_positions = cut
-    try:
-        yield
-    finally:
-        encoder.embed_positions, encoder.config.max_source_positions = positions, full
-
-
-def stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Features of several clips as (batch, mel bins, longest frames); the shorter get frames of silence behind them."""
-    longest = max(clip.shape[-1] for clip in clips)
-    out = clips[0].new_empty(len(clips), clips[0].shape[0], longest)
-    for row, clip in zip(out, clips, strict=True):
-        row[:, : clip.shape[-1]] = clip
-        row[:, clip.shape[-1] :] = clip.max() - FLOOR
-    return out
 
 
 def device() -> torch.device:
