@@ -1,13 +1,14 @@
-"""Safetensors files of a model or a vector: mapped into memory, or streamed through a few small buffers.
+"""Safetensors files of a model or a vector: mapped into memory, or streamed piece by piece.
 
-Pages of a mapped file count as resident memory as soon as they are read, so what goes through whole checkpoints reads
-them piece by piece with `Source`, and `write` makes the pieces in a few threads at once: Python lets others run while it
-reads, writes and computes.
+Pages of a mapped file count as resident memory as soon as they are read, so what goes through whole checkpoints takes
+them from a `Source`, which lets go of them again, and `write` makes the pieces in a few threads at once: Python lets
+others run while it reads, writes and computes.
 """
 
 import contextlib
 import errno
 import json
+import mmap
 import os
 import shutil
 import threading
@@ -26,8 +27,9 @@ from syn2real_utils.progress import track
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
-PIECE = 1 << 17  # elements that one step reads, computes and writes: they stay in the processor's cache
-SPAN = 64 * PIECE  # elements that a thread takes at a time
+PIECE = 1 << 18  # elements that one step reads, computes and writes: they stay in the processor's cache
+SPAN = 32 * PIECE  # elements that a thread takes at a time
+BLOCK = 1 << 21  # bytes; a system that caches files in pages of this size maps them whole
 THREADS = min(4, os.cpu_count() or 1)  # more would only wait for memory or the disk
 FLOATS = {
     "F64": torch.float64,
@@ -44,27 +46,24 @@ _buffers = threading.local()
 
 @dataclass(frozen=True)
 class Source:
-    """Where a tensor lies in a file."""
+    """Where a tensor lies in a file, which is mapped: reading it so moves no bytes."""
 
-    file: Path
+    data: mmap.mmap  # the file
     begin: int  # bytes from the start of the file
     dtype: torch.dtype
 
-    def pieces(self, start: int, stop: int, place: int = 0) -> Iterator[Tensor]:
-        """Elements `start` to `stop`, flat, a piece at a time; the next one, or another source at `place`, replaces it."""
-        with open(self.file, "rb") as opened:
-            opened.seek(self.begin + start * self.dtype.itemsize)
-            for at in range(start, stop, PIECE):
-                piece = _buffer("read", place, min(PIECE, stop - at), self.dtype)
-                if opened.readinto(as_bytes(piece)) != piece.nbytes:
-                    raise UserError(f"{self.file} was cut short while it was read: fetch or make it again")
-                yield piece
+    def pieces(self, start: int, stop: int) -> Iterator[Tensor]:
+        """Elements `start` to `stop`, flat, a piece at a time, not to be overwritten; afterwards their pages are let go."""
+        first, last = (self.begin + place * self.dtype.itemsize for place in (start, stop))
+        yield from torch.frombuffer(self.data, dtype=self.dtype, count=stop - start, offset=first).split(PIECE)
+        whole = range(first // BLOCK * BLOCK, min(-(-last // BLOCK) * BLOCK, len(self.data)))
+        self.data.madvise(mmap.MADV_DONTNEED, whole.start, len(whole))
 
     def wide(self, start: int, stop: int, place: int = 0) -> Iterator[Tensor]:
-        """`pieces` in float32 (float64 stays), which may be overwritten."""
+        """`pieces` in float32 (float64 stays), to be overwritten; the next one, or another source at `place`, replaces it."""
         wide = torch.promote_types(self.dtype, torch.float32)
-        for piece in self.pieces(start, stop, place):
-            yield piece if piece.dtype == wide else _buffer("wide", place, len(piece), wide).copy_(piece)
+        for piece in self.pieces(start, stop):
+            yield _buffer("wide", place, len(piece), wide).copy_(piece)
 
 
 def _buffer(role: str, place: int, size: int, dtype: torch.dtype) -> Tensor:
@@ -79,7 +78,9 @@ def sources(file: Path) -> dict[str, Source]:
     """Key of each tensor of a file -> where it lies."""
     header, tensors = header_of(file), read(file)[0]
     entries = json.loads(header[8:])
-    return {k: Source(file, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
+    with open(file, "rb") as opened:
+        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)  # what torch takes for writable; nothing is written
+    return {k: Source(data, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
 
 
 def weight_files(folder: Path) -> list[Path]:
