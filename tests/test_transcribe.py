@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from syn2real_utils.transcripts import Output, Segment, Transcript, find_clips, 
 from tests.test_cli import call, home, tree  # noqa: F401
 
 RATE = audio.SAMPLE_RATE
-WORDS = {"elephant": "elephant", "giraffe": "giraffe", "kangaroo": "kangaroo", "penguin": "penguin"}
+WORDS = ("elephant", "kangaroo", "penguin")  # clips that tiny.en hears right; it does not hear the giraffe
 CUE = re.compile(r"(\d+)\n(\d\d):(\d\d):(\d\d),(\d{3}) --> (\d\d):(\d\d):(\d\d),(\d{3})\n(.+)\n")
 real = pytest.mark.real
 
@@ -36,10 +37,16 @@ def base(shared_data) -> Path:
 
 
 @pytest.fixture(scope="module")
-def long_clip(real_clips, tmp_path_factory) -> Path:
-    """Four real clips with 9 s of silence before each, stereo at 44.1 kHz: more than 30 s."""
-    silence = np.zeros(9 * RATE, dtype=np.float32)
-    wave = np.concatenate([part for path in real_clips["tiny.en"] for part in (silence, audio.read(path))])
+def clear(real_clips) -> list[Path]:
+    """A real clip of each of WORDS."""
+    return [next(path for path in real_clips["tiny.en"] if word in path.name) for word in WORDS]
+
+
+@pytest.fixture(scope="module")
+def long_clip(clear, tmp_path_factory) -> Path:
+    """Three real clips with 12 s of silence before each, stereo at 44.1 kHz: more than 30 s."""
+    silence = np.zeros(12 * RATE, dtype=np.float32)
+    wave = np.concatenate([part for path in clear for part in (silence, audio.read(path))])
     wave = audio.resample(wave, RATE, 44_100)
     file = tmp_path_factory.mktemp("long") / "long.flac"
     soundfile.write(file, np.stack([wave, wave], axis=1), 44_100)
@@ -71,28 +78,27 @@ def relative_of(folder: Path, model: Path, lineage: Lineage | None) -> Path:
 
 
 @real
-def test_one_clip_gives_its_text_and_nothing_else(tiny_en, real_clips, home, capsys):  # noqa: F811
-    giraffe = real_clips["tiny.en"][1]
-    status, out, err = call(capsys, "transcribe", tiny_en, giraffe)
+def test_one_clip_gives_its_text_and_nothing_else(tiny_en, clear, home, capsys):  # noqa: F811
+    status, out, err = call(capsys, "transcribe", tiny_en, clear[0])
     asr = Whisper(tiny_en, "en", BackbonePart(name="tiny.en"))
-    (same,) = asr.transcribe(asr.load(), [asr.features(giraffe, full=True)], 1)
+    (same,) = asr.transcribe(asr.load(), [asr.features(clear[0], full=True)], 1)
     assert status == 0, err
-    assert out == same + "\n" and "giraffe" in out.lower()
+    assert out == same + "\n" and "elephant" in out.lower()
 
 
 @real
-def test_several_clips_in_the_order_given(tiny_en, real_clips, home, capsys):  # noqa: F811
-    clips = real_clips["tiny.en"][::-1]
+def test_several_clips_in_the_order_given(tiny_en, clear, home, capsys):  # noqa: F811
+    clips = clear[::-1]
     status, out, _ = call(capsys, "transcribe", tiny_en, *clips)
     rows = [line.split("\t") for line in out.splitlines()]
     assert status == 0 and [row[0] for row in rows] == [str(clip) for clip in clips]
-    for (file, text), word in zip(rows, ["penguin", "kangaroo", "giraffe", "elephant"], strict=True):
+    for (file, text), word in zip(rows, WORDS[::-1], strict=True):
         assert word in file and word in text.lower()
 
 
 @real
-def test_all_formats_hold_the_same(tiny_en, real_clips, home, capsys):  # noqa: F811
-    clips = real_clips["tiny.en"][:2]
+def test_all_formats_hold_the_same(tiny_en, clear, home, capsys):  # noqa: F811
+    clips = clear[:2]
     printed = {
         form: call(capsys, "transcribe", tiny_en, *clips, "--format", form)[1] for form in ("text", "json", "csv")
     }
@@ -110,8 +116,8 @@ def test_all_formats_hold_the_same(tiny_en, real_clips, home, capsys):  # noqa: 
 
 
 @real
-def test_any_rate_and_format_of_a_clip(tiny_en, real_clips, tmp_path):
-    wave = audio.read(real_clips["tiny.en"][1])
+def test_any_rate_and_format_of_a_clip(tiny_en, clear, tmp_path):
+    wave = audio.read(clear[0])
     files = [tmp_path / "a" / "low.wav", tmp_path / "b.mp3", tmp_path / "c.FLAC", tmp_path / "d.ogg"]
     files[0].parent.mkdir()
     for file, rate in zip(files, (8_000, 44_100, 48_000, 22_050), strict=True):
@@ -120,17 +126,17 @@ def test_any_rate_and_format_of_a_clip(tiny_en, real_clips, tmp_path):
     (tmp_path / ".hidden.wav").write_bytes(b"no clip")
     heard = transcription.transcribe(tiny_en, tmp_path)
     assert [t.file for t in heard] == [str(file) for file in files]
-    assert all("giraffe" in t.text.lower() for t in heard), heard
+    assert all("elephant" in t.text.lower() for t in heard), heard
 
 
 @real
-def test_a_clip_of_more_than_30_s(tiny_en, long_clip, real_clips, home, capsys):  # noqa: F811
+def test_a_clip_of_more_than_30_s(tiny_en, long_clip, home, capsys):  # noqa: F811
     (heard,) = transcription.transcribe(tiny_en, long_clip)
     assert heard.seconds > 36 and len(heard.segments) > 1
     for word in WORDS:
         assert word in heard.text.lower()
     edges = [edge for segment in heard.segments for edge in (segment.start, segment.end)]
-    assert edges == sorted(edges) and len(set(edges)) == len(edges) and edges[0] >= 9 and edges[-1] <= heard.seconds
+    assert edges == sorted(edges) and len(set(edges)) == len(edges) and edges[0] >= 12 and edges[-1] <= heard.seconds
     assert heard.text == " ".join(segment.text for segment in heard.segments)
     status, out, _ = call(capsys, "transcribe", tiny_en, long_clip, "--format", "srt", "-o", "long.srt")
     assert status == 0 and out == "wrote long.srt\n"
@@ -146,14 +152,11 @@ def seconds(clock) -> float:
 
 
 @real
-def test_groups_change_nothing(tiny_en, long_clip, real_clips, monkeypatch, capsys):
-    clips = [real_clips["tiny.en"][0], long_clip, real_clips["tiny.en"][1]]
+def test_groups_change_nothing(tiny_en, long_clip, clear, monkeypatch, capsys):
+    clips = [clear[0], long_clip, clear[1]]
     at_once = transcription.transcribe(tiny_en, clips)
     monkeypatch.setattr(transcription, "GROUP", 2)
-    assert [(t.file, t.seconds) for t in transcription.transcribe(tiny_en, clips)] == [
-        (t.file, t.seconds) for t in at_once
-    ]
-    assert [t.text for t in transcription.transcribe(tiny_en, clips)] == [t.text for t in at_once]
+    assert transcription.transcribe(tiny_en, clips) == at_once
     assert "clips 2 to 2 of 3" in capsys.readouterr().out
 
 
@@ -186,18 +189,18 @@ def test_the_language_is_the_models_own(base, real_clips, home, tmp_path, capsys
 
 
 @real
-def test_the_name_of_a_carried_backbone_and_a_language_it_lacks(tiny_en, real_clips, home, capsys):  # noqa: F811
+def test_the_name_of_a_carried_backbone_and_a_language_it_lacks(tiny_en, clear, home, capsys):  # noqa: F811
     (home / "data").mkdir()
     (home / "data" / "backbones").symlink_to(tiny_en.parent)
-    status, out, _ = call(capsys, "transcribe", "tiny.en", real_clips["tiny.en"][0])
+    status, out, _ = call(capsys, "transcribe", "tiny.en", clear[0])
     assert status == 0 and "elephant" in out.lower()
-    status, _, err = call(capsys, "transcribe", "tiny.en", real_clips["tiny.en"][0], "--language", "es")
+    status, _, err = call(capsys, "transcribe", "tiny.en", clear[0], "--language", "es")
     assert status == 2 and "knows only English, not 'es'" in err and len(err.splitlines()) == 1
 
 
 @real
-def test_subtitles_of_several_clips_and_overwriting(tiny_en, real_clips, home, tmp_path, capsys):  # noqa: F811
-    for place, clip in zip(("a/one.ogg", "b/one.ogg"), real_clips["tiny.en"], strict=False):
+def test_subtitles_of_several_clips_and_overwriting(tiny_en, clear, home, tmp_path, capsys):  # noqa: F811
+    for place, clip in zip(("a/one.ogg", "b/one.ogg"), clear[:2], strict=True):
         (tmp_path / "own" / place).parent.mkdir(parents=True)
         (tmp_path / "own" / place).write_bytes(clip.read_bytes())
     arguments = ["transcribe", tiny_en, tmp_path / "own", "--format", "srt", "-o", "subtitles"]
@@ -209,15 +212,15 @@ def test_subtitles_of_several_clips_and_overwriting(tiny_en, real_clips, home, t
     status, _, err = call(capsys, *arguments)
     assert status == 2 and "b/one.srt exists already" in err and tree(home / "subtitles") == ["a", "b", "b/one.srt"]
     assert call(capsys, *arguments, "--overwrite")[0] == 0
-    assert "giraffe" in (home / "subtitles" / "b" / "one.srt").read_text().lower()
+    assert "kangaroo" in (home / "subtitles" / "b" / "one.srt").read_text().lower()
 
 
 @real
-def test_an_unreadable_clip_is_named_and_nothing_is_written(tiny_en, real_clips, home, tmp_path, capsys):  # noqa: F811
+def test_an_unreadable_clip_is_named_and_nothing_is_written(tiny_en, clear, home, tmp_path, capsys):  # noqa: F811
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF no wave")
     before = tree(home)
-    status, out, err = call(capsys, "transcribe", tiny_en, real_clips["tiny.en"][0], bad, "-o", "text.txt")
+    status, out, err = call(capsys, "transcribe", tiny_en, clear[0], bad, "-o", "text.txt")
     assert status == 2 and out == "" and f"cannot read the clip {bad}" in err and len(err.splitlines()) == 1
     assert tree(home) == before
 
@@ -282,7 +285,7 @@ def test_cuts_fall_into_pauses_and_lose_nothing():
     wave = spoken(14, 0.5, 12, 0.1, 9, 0.5, 20, 0.5, 11)
     pieces = audio.cut(wave, 30.0)
     assert pieces[0][0] == 0 and pieces[-1][1] == len(wave)
-    assert all(a[1] == b[0] for a, b in zip(pieces, pieces[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(pieces))
     assert all(10 <= (stop - start) / RATE <= 30 for start, stop in pieces)
     for _, stop in pieces[:-1]:  # the pauses of 0.5 s, in seconds
         assert any(first < stop / RATE < last for first, last in ((14, 14.5), (35.6, 36.1), (56.1, 56.6))), stop / RATE
