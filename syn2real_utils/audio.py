@@ -62,7 +62,7 @@ def trim(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
 
 
 def sounding(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
-    """First sample of each frame of `FRAME` seconds that is no silence: int64 (frames,), rising; all silence gives (0,)."""
+    """First sample of each frame of `FRAME` that is no silence: int64 (frames,), rising; all silence gives (0,)."""
     level = np.sqrt(_power(wave, rate))
     loud = (level > level.max(initial=0.0) * 10 ** (SILENCE_DB / 20)) & (level > 1e-5)
     return np.flatnonzero(loud) * _step(rate)
@@ -71,8 +71,8 @@ def sounding(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
 def cut(wave: np.ndarray, longest: float, rate: int = SAMPLE_RATE) -> list[tuple[int, int]]:
     """Cut a wave at its quietest points into pieces of at most `longest` seconds.
 
-    What is too long is cut where its middle third is quietest, and each half is looked at again: so no piece is a splinter,
-    and a long recording is cut in its longest pauses first.
+    What is too long is cut where its middle third is quietest, and each half is looked at again: so no piece is a
+    splinter, and a long recording is cut in its longest pauses first.
 
     Args:
         wave: float32 (samples,).

@@ -47,8 +47,8 @@ def transcribe(
 ) -> list[Transcript]:
     """What a model hears in clips, in their order.
 
-    A clip of more than 30 s is cut at its quietest points, and each piece is a segment. What holds no sound is not decoded:
-    a Whisper would invent words for it.
+    A clip of more than 30 s is cut at its quietest points, and each piece is a segment. What holds no sound is not
+    decoded: a Whisper would invent words for it.
 
     Args:
         model: folder of a Whisper, or the name of a backbone, as `sources.resolve` takes it.
