@@ -1,4 +1,4 @@
-"""Read, write, resample and trim clips. A wave is a float32 array of shape (samples,) in [-1, 1]."""
+"""Read, write, resample, trim and cut clips. A wave is a float32 array of shape (samples,) in [-1, 1]."""
 
 from pathlib import Path
 
@@ -12,6 +12,7 @@ SAMPLE_RATE = 16_000  # Hz, of everything that a backbone hears
 SILENCE_DB = -45.0  # dB below the loudest frame; quieter counts as silence
 FRAME = 0.010  # seconds, of the frames whose level is measured
 KEPT_SILENCE = 0.100  # seconds of silence left on both sides of trimmed speech
+PAUSE = 0.300  # seconds over which the level is averaged to find a pause; the closure of a consonant is shorter
 
 
 def read(path: Path | str) -> np.ndarray:
@@ -53,13 +54,59 @@ def resample(wave: np.ndarray, rate: int, to: int = SAMPLE_RATE) -> np.ndarray:
 
 def trim(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     """`wave` without the silence before and behind the speech, but for `KEPT_SILENCE`; all silence gives (0,)."""
-    step = max(1, round(FRAME * rate))
-    frames = len(wave) // step
-    if not frames:
-        return wave[:0]
-    level = np.sqrt(np.mean(wave[: frames * step].reshape(frames, step) ** 2, axis=1))
-    loud = np.flatnonzero((level > level.max() * 10 ** (SILENCE_DB / 20)) & (level > 1e-5))
+    loud = sounding(wave, rate)
     if not len(loud):
         return wave[:0]
     kept = round(KEPT_SILENCE * rate)
-    return wave[max(0, loud[0] * step - kept) : (loud[-1] + 1) * step + kept]
+    return wave[max(0, loud[0] - kept) : loud[-1] + _step(rate) + kept]
+
+
+def sounding(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """First sample of each frame of `FRAME` that is no silence: int64 (frames,), rising; all silence gives (0,)."""
+    level = np.sqrt(_power(wave, rate))
+    loud = (level > level.max(initial=0.0) * 10 ** (SILENCE_DB / 20)) & (level > 1e-5)
+    return np.flatnonzero(loud) * _step(rate)
+
+
+def cut(wave: np.ndarray, longest: float, rate: int = SAMPLE_RATE) -> list[tuple[int, int]]:
+    """Cut a wave at its quietest points into pieces of at most `longest` seconds.
+
+    What is too long is cut where its middle third is quietest, and each half is looked at again: so no piece is a
+    splinter, and a long recording is cut in its longest pauses first.
+
+    Args:
+        wave: float32 (samples,).
+        longest: seconds, well above `PAUSE`.
+        rate: Hz.
+
+    Returns:
+        First sample of each piece and the one behind its last. The pieces are in order and together the whole wave.
+    """
+    step, most = _step(rate), round(longest * rate)
+    if len(wave) <= most:
+        return [(0, len(wave))]
+    over = round(PAUSE / FRAME)
+    pause = np.convolve(_power(wave, rate), np.full(over, 1 / over), mode="same")  # around each frame
+
+    def halve(start: int, stop: int) -> list[tuple[int, int]]:
+        if stop - start <= most:
+            return [(start, stop)]
+        third = (stop - start) // 3
+        first = (start + third) // step
+        quietest = first + int(np.argmin(pause[first : (stop - third) // step]))
+        middle = quietest * step + step // 2
+        return halve(start, middle) + halve(middle, stop)
+
+    return halve(0, len(wave))
+
+
+def _step(rate: int) -> int:
+    """Samples of a frame."""
+    return max(1, round(FRAME * rate))
+
+
+def _power(wave: np.ndarray, rate: int) -> np.ndarray:
+    """Mean square of each whole frame: float32 (frames,)."""
+    step = _step(rate)
+    frames = len(wave) // step
+    return np.mean(wave[: frames * step].reshape(frames, step) ** 2, axis=1)

@@ -110,6 +110,33 @@ def evaluate(
 
 
 @app.command()
+def transcribe(
+    model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="CLIPS...", help="wav, flac, ogg or mp3 of any length; folders are searched."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; for SRT of several clips, a folder.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, csv or srt (subtitles).")] = "text",
+    language: Annotated[str | None, typer.Option(help="ISO 639-1; default: the model's own.")] = None,
+    full_context: Annotated[bool, typer.Option("--full-context", help="Pad every piece to 30 s.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace transcripts that stand there.")] = False,
+) -> None:
+    """Print what a model hears in clips, or write it to a file."""
+    from syn2real_utils.transcripts import Output, find_clips
+
+    files = find_clips(clips or [])
+    output = Output(form, out, overwrite).check(files)
+    from syn2real_utils import transcription  # imports torch
+
+    with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
+        heard = transcription.transcribe(model, files, language, full_context)
+    typer.echo(output.write(heard), nl=False)
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
     to: Annotated[str, typer.Option("--to", help="ctranslate2 (for faster-whisper) or ggml (for whisper.cpp).")],

@@ -169,7 +169,7 @@ def test_an_unreadable_clip_is_named(home, capsys, tmp_path):
 
 def test_help_and_version_answer(capsys, home):
     assert call(capsys, "--version")[1].startswith("syn2real 0.")
-    for command in ("doctor", "run", "notebook", "evaluate", "export", "figures", "report"):
+    for command in ("doctor", "run", "notebook", "evaluate", "transcribe", "export", "figures", "report"):
         status, out, _ = call(capsys, command, "--help")
         assert status == 0 and "Usage" in out
 

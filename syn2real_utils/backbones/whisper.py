@@ -80,7 +80,11 @@ class Whisper:
             raise UserError(
                 f"the clip {path} lasts {seconds:.0f} s: Whisper hears {FULL_CONTEXT:.0f} s at most, cut it into shorter clips"
             )
-        context = FULL_CONTEXT if full else self.context(seconds)
+        return self.log_mel(wave, full)
+
+    def log_mel(self, wave: np.ndarray, full: bool = False) -> torch.Tensor:
+        """Log-mel of a wave of at most 30 s, silence up to its context (30 s if `full`): float32 (mel bins, frames)."""
+        context = FULL_CONTEXT if full else self.context(len(wave) / audio.SAMPLE_RATE)
         padded = np.zeros(round(context * audio.SAMPLE_RATE), dtype=np.float32)
         padded[: len(wave)] = wave[: len(padded)]
         mel = self.extractor(
