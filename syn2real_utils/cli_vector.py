@@ -67,5 +67,40 @@ def info(path: Path, in_json: Json = False) -> None:
     typer.echo(as_json(found) if in_json else "\n".join([*lines, "lineage:", as_json(found["lineage"])]))
 
 
+@vector.command()
+def publish(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a finished run.")],
+    out: Out,
+    tts: Annotated[str | None, typer.Option(help="Default: the first of the profile.")] = None,
+    target: Annotated[str | None, typer.Option(help="Domain that it was made for; default: the first.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the first.")] = None,
+    form: Annotated[str, typer.Option(help="full, or lora: a few MB, of low rank.")] = "full",
+    rank: Annotated[int | None, typer.Option(help="Of the form lora; default 8.")] = None,
+    overwrite: Overwrite = False,
+    repo_id: Annotated[
+        str | None, typer.Option("--push-to-hub", metavar="REPO_ID", help="Push it there as well, e.g. me/tau-es.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+) -> None:
+    """Write a run's task vector as a folder for others: with a card, its lam, what to expect of it, and checksums."""
+    from syn2real_utils import hub, publish, runs
+    from syn2real_utils.profile import load_profile
+
+    run, wanted = runs.find(run_name), publish.Wanted(target, tts, seed, form, rank)
+    if repo_id:
+        hub.check(repo_id)
+    made = publish.publish(run, out, wanted, overwrite)
+    about = made.about
+    size = sum(file.stat().st_size for file in Path(out).iterdir()) / 1e6
+    kept = f", {100 * about.kept['all']:.1f} % of |tau|^2" if about.kept else ""
+    typer.echo(
+        f"wrote the task vector {out}: target {about.target}, TTS {about.tts}, seed {about.seed}, {about.form}, {size:.1f} MB{kept}"
+    )
+    if other := publish.others(load_profile(run / "profile.yaml"), wanted):
+        typer.echo(f"the run has others: {'; '.join(other)}")
+    if repo_id:
+        typer.echo(f"pushed to {hub.push(out, repo_id, private)}")
+
+
 def _short(value: object) -> object:
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
