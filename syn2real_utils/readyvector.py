@@ -53,9 +53,9 @@ class About(BaseModel):
     lam_how: str  # as in tables/lam.csv: without a label of the target
     target: str  # where the change was measured
     protocol: str
-    relative_change: float | None  # of WER in percent, adapted against syn_target; None: undefined
-    change_low: float | None  # its interval
-    change_high: float | None
+    relative_change: float | None = None  # of WER in percent, adapted against syn_target; None: undefined
+    change_low: float | None = None  # its interval
+    change_high: float | None = None
     confidence: float  # of the interval, e.g. 0.95
     wer_syn_target: float
     wer_adapted: float
