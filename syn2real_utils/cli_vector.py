@@ -1,5 +1,7 @@
 """`syn2real vector ...`: task vectors and models on disk."""
 
+import contextlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -87,19 +89,20 @@ def publish(
     from syn2real_utils.profile import load_profile
 
     run, wanted = runs.find(run_name), publish.Wanted(target, tts, seed, form, rank)
-    if repo_id:
-        hub.check(repo_id)
-    made = publish.publish(run, out, wanted, overwrite)
-    about = made.about
-    size = sum(file.stat().st_size for file in Path(out).iterdir()) / 1e6
+    with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
+        if repo_id:
+            hub.check(repo_id)
+        about = publish.publish(run, out, wanted, overwrite).about
+    which = f"target {about.target}, TTS {about.tts}, seed {about.seed}"
+    size = f"{sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB"
     kept = f", {100 * about.kept['all']:.1f} % of |tau|^2" if about.kept else ""
-    typer.echo(
-        f"wrote the task vector {out}: target {about.target}, TTS {about.tts}, seed {about.seed}, {about.form}, {size:.1f} MB{kept}"
-    )
+    typer.echo(f"wrote the task vector {out}: {which}, {about.form}, {size}{kept}")
     if other := publish.others(load_profile(run / "profile.yaml"), wanted):
         typer.echo(f"the run has others: {'; '.join(other)}")
     if repo_id:
-        typer.echo(f"pushed to {hub.push(out, repo_id, private)}")
+        with contextlib.redirect_stdout(sys.stderr):
+            address = hub.push(out, repo_id, private)
+        typer.echo(f"pushed to {address}")
 
 
 def _short(value: object) -> object:
