@@ -5,9 +5,9 @@ The product of a truncated SVD is the nearest matrix of its rank (Eckart and You
 dW = lam * B @ A. (peft's `add_weighted_adapter` with weights [1, -1] scales A and B apart, which is another matrix: peft
 issue 3004.)
 
-Whisper's embedding, three tenths of its tensors' elements, is a matrix like the others. It is what low rank costs most: nearly
-every row of it moves a little, as every token is pushed down where it is not said, and those small moves are what is lost.
-Keeping the rows that moved most is far worse (3 % of |tau|^2 where the same bytes hold 46 % as rank 8, quickstart, Kokoro).
+Whisper's embedding, more than a third of all elements of base, is a matrix like the others. Every row of it moves a little, and
+most of those small moves are lost. Keeping the rows that moved most would lose far more: 3 % of its |tau|^2 is in the rows that
+take the bytes in which rank 8 holds 46 % (quickstart, Kokoro).
 """
 
 import json
