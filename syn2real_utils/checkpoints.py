@@ -1,7 +1,8 @@
 """Models and task vectors on disk: the equations of vectors.py on folders, a few pieces in memory at a time.
 
 A model is a `save_pretrained` folder, with a lineage.json when we trained it; without one it is taken for a pretrained
-backbone, its own parent. A vector is a folder with vector.safetensors: float32, its lineage in the header.
+backbone, its own parent. A vector is a folder with vector.safetensors: float32, its lineage in the header; or its factors of
+low rank (lora.py).
 """
 
 import contextlib
@@ -14,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from syn2real_utils import checksums, lora, parameters, tensorfiles, vectors
 from syn2real_utils import lineage as lineages
-from syn2real_utils import parameters, tensorfiles, vectors
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import LINEAGE, Lineage, architecture, read_lineage, write_lineage
 from syn2real_utils.parameters import MismatchError, State
@@ -66,6 +67,8 @@ def load_state(folder: Path | str) -> dict[str, Tensor]:
 def load_vector(path: Path | str) -> tuple[TaskVector, Lineage]:
     """A task vector, mapped into memory, and its lineage. `path`: the folder, or the file in it.
 
+    One of low rank is multiplied out. A published one is compared with its checksum.
+
     Raises:
         UserError: it is no task vector, or it is damaged.
     """
@@ -74,7 +77,10 @@ def load_vector(path: Path | str) -> tuple[TaskVector, Lineage]:
         raise UserError(
             f"no task vector at {path}: expected a folder with {VECTOR}, as 'syn2real vector subtract' makes it"
         )
+    checksums.check(file.parent, [file.name])
     tensors, metadata = tensorfiles.read(file)
+    if lora.HEADER in metadata:
+        tensors = lora.expand(tensors, metadata[lora.HEADER], file)
     if "lineage" not in metadata or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
         raise UserError(f"{file} is no task vector: expected float32 tensors and a lineage in the header")
     return TaskVector(tensors), Lineage.from_json(metadata["lineage"], file)
@@ -129,7 +135,8 @@ def mean(paths: Sequence[Path | str], out: Path | str, overwrite: bool = False) 
     with _matching(f"mean of {names(paths)}"):
         for other, _ in loaded[1:]:
             parameters.check_same(first.shapes(), other.shapes(), "the first", "another")
-    _publish_vector(out, first.shapes(), _mean_of([_vector_file(path) for path in paths]), lineage, overwrite)
+    steps = [_steps(path, tau, place) for place, (path, (tau, _)) in enumerate(zip(paths, loaded, strict=True))]
+    _publish_vector(out, first.shapes(), _mean_of(steps), lineage, overwrite)
     return lineage
 
 
@@ -185,7 +192,7 @@ def info(path: Path | str) -> dict[str, object]:
         "parameters": sum(tensor.numel() for tensor in unique),
         "types": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in unique}),
         "not_finite": sorted(key for key, tensor in state.items() if not torch.isfinite(tensor).all()),
-        **({"norms": vector.norms()} if is_vector else {"weights_hash": weights_hash(path)}),
+        **({"norms": vector.norms(), **_form(path)} if is_vector else {"weights_hash": weights_hash(path)}),
         "lineage": json.loads(lineage.to_json()),
     }
 
@@ -211,7 +218,7 @@ def _copy_settings(base: Path, folder: Path) -> None:
 
 def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, factor: float) -> Pieces:
     """Pieces of what `tau.moved(state, factor)` yields."""
-    names, places, taus = parameters.owners(state), _sources(base), tensorfiles.sources(_vector_file(vector))
+    names, places, steps = parameters.owners(state), _sources(base), _steps(vector, tau)
 
     def pieces(key: str, start: int, stop: int) -> Iterator[Tensor]:
         if key not in names or factor == 0:
@@ -221,7 +228,7 @@ def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, 
             whole = TaskVector({names[key]: tau.tensors[names[key]]}).apply(parts, factor)[key]
             yield from whole.flatten()[start:stop].split(tensorfiles.PIECE)
         else:
-            for old, step in zip(places[key].wide(start, stop), taus[names[key]].wide(start, stop, 1), strict=True):
+            for old, step in zip(places[key].wide(start, stop), steps(names[key], start, stop), strict=True):
                 yield vectors.moved_piece(old, step, factor)
 
     return pieces
@@ -243,15 +250,32 @@ def _between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
     return pieces
 
 
-def _mean_of(files: Sequence[Path]) -> Pieces:
+def _mean_of(steps: Sequence[Pieces]) -> Pieces:
     """Pieces of the mean of vectors."""
-    places = [tensorfiles.sources(file) for file in files]
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
-        sources = (found[name].wide(start, stop, place) for place, found in enumerate(places))
-        yield from map(vectors.mean_piece, zip(*sources, strict=True))
+        yield from map(vectors.mean_piece, zip(*(step(name, start, stop) for step in steps), strict=True))
 
     return pieces
+
+
+def _steps(path: Path | str, tau: TaskVector, place: int = 1) -> Pieces:
+    """Pieces of a vector, which may be overwritten: streamed from its file, or what its factors there gave."""
+    found = tensorfiles.sources(_vector_file(path))
+
+    def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
+        if name in found:
+            yield from found[name].wide(start, stop, place)
+        else:
+            yield from map(torch.clone, tau.tensors[name].flatten()[start:stop].split(tensorfiles.PIECE))
+
+    return pieces
+
+
+def _form(path: Path | str) -> dict[str, object]:
+    """How a vector's file holds it: whole, or in low rank."""
+    header = tensorfiles.read(_vector_file(path))[1].get(lora.HEADER)
+    return {"form": "lora", **lora.described(header, _vector_file(path))} if header else {"form": "full"}
 
 
 def _vector_file(path: Path | str) -> Path:

@@ -1,8 +1,6 @@
 """The command line: `syn2real ...`. Exit status 0 done, 2 bad input (one clear line), 1 a fault of ours."""
 
 import contextlib
-import json
-import math
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -10,6 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from syn2real_utils import __version__
+from syn2real_utils.cli_shared import Json, as_json
+from syn2real_utils.cli_vector import vector
 from syn2real_utils.errors import JobError, UserError, disk_full
 
 # Modules that import torch or transformers are imported by the command that needs them: `--help` answers at once.
@@ -21,26 +21,19 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-vector = typer.Typer(
-    help="Task vectors and models on disk: tau = real - syn, base + lam * tau.",
-    rich_markup_mode=None,
-)
 app.add_typer(vector, name="vector")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
-Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or vector that stands there.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(in_json: Json = False) -> None:
     """Say what this machine has, and what each profile lacks."""
     from syn2real_utils import doctor as examination
 
     found = examination.examine()
-    typer.echo(_json(found) if as_json else examination.text(found))
+    typer.echo(as_json(found) if in_json else examination.text(found))
 
 
 @app.command()
@@ -99,14 +92,14 @@ def evaluate(
     domain: Annotated[str | None, typer.Option(help="Only this domain.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1; default: the folder's column `language`.")] = None,
     full_context: Annotated[bool, typer.Option("--full-context", help="Pad every clip to 30 s.")] = False,
-    as_json: Json = False,
+    in_json: Json = False,
 ) -> None:
     """Score a model on real speech: WER and CER with their intervals, and a row of edit counts per utterance."""
     from syn2real_utils import standalone
 
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
         result = standalone.evaluate(model, corpus, out, domain, language, full_context)
-    typer.echo(_json(result.as_data()) if as_json else result.line())
+    typer.echo(as_json(result.as_data()) if in_json else result.line())
 
 
 @app.command()
@@ -183,64 +176,10 @@ def bench(
     from syn2real_utils.store import write_text_atomic
 
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
-        found = _json(base.run(name))
+        found = as_json(base.run(name))
     if out:
         write_text_atomic(out, found + "\n")
     typer.echo(found)
-
-
-@vector.command()
-def subtract(real: Path, syn: Path, out: Out, overwrite: Overwrite = False) -> None:
-    """Write tau = REAL - SYN."""
-    from syn2real_utils import checkpoints
-
-    checkpoints.subtract(real, syn, out, overwrite)
-    typer.echo(f"wrote the task vector {out}")
-
-
-@vector.command()
-def apply(
-    base: Path,
-    tau: Path,
-    lam: Annotated[str, typer.Option("--lam", help="Scaling factor, e.g. 0.4.")],
-    out: Out,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write BASE + lam * TAU, a model in the base's files and types."""
-    from syn2real_utils import checkpoints
-
-    checkpoints.apply(base, tau, lam, out, overwrite)
-    typer.echo(f"wrote the model {out}")
-
-
-@vector.command()
-def mean(taus: list[Path], out: Out, overwrite: Overwrite = False) -> None:
-    """Write the mean of task vectors: the ensemble."""
-    from syn2real_utils import checkpoints
-
-    checkpoints.mean(taus, out, overwrite)
-    typer.echo(f"wrote the task vector {out}")
-
-
-@vector.command()
-def cosine(a: Path, b: Path, as_json: Json = False) -> None:
-    """Print the cosine of two task vectors, whole and by module."""
-    from syn2real_utils import checkpoints
-
-    found = checkpoints.cosine(a, b)
-    typer.echo(
-        _json(found) if as_json else "\n".join(f"{module + ':':<12}{value:+.4f}" for module, value in found.items())
-    )
-
-
-@vector.command()
-def info(path: Path, as_json: Json = False) -> None:
-    """Print what a model or a task vector is and where it comes from."""
-    from syn2real_utils import checkpoints
-
-    found = checkpoints.info(path)
-    lines = [f"{key + ':':<14}{_short(value)}" for key, value in found.items() if key != "lineage"]
-    typer.echo(_json(found) if as_json else "\n".join([*lines, "lineage:", _json(found["lineage"])]))
 
 
 @app.callback(invoke_without_command=True)
@@ -285,23 +224,6 @@ def _pair(text: str) -> tuple[str, str]:
     if not sign or not name:
         raise UserError(f"parameter '{text}': expected name=value, e.g. profile=quickstart")
     return name, value
-
-
-def _short(value: object) -> object:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value
-
-
-def _json(value: object) -> str:
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: object) -> object:
-    """`value` with null for nan, which JSON has not."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

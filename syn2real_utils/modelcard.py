@@ -7,20 +7,12 @@ import jinja2
 
 from syn2real_utils import __version__, machine, results, stages, statistics, tables
 from syn2real_utils.lineage import read_lineage
+from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import DONE, write_text_atomic
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 CARD = "README.md"
-# of what a model is made of; data/README.md has the sources
-LICENCES = {
-    "base": "Whisper base MIT",
-    "tiny.en": "Whisper tiny.en MIT",
-    "tuxpaint": "recordings of Tux Paint GPL-2",
-    "kokoro": "Kokoro-82M Apache-2.0",
-    "pico": "SVOX Pico Apache-2.0",
-}
-PUBLISHED = {"base": "openai/whisper-base", "tiny.en": "openai/whisper-tiny.en"}  # names on the hub of carried weights
 
 
 def export(profile: Profile, target: str, tts: str, seed: int) -> Path:
@@ -52,7 +44,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         tts=tts,
         seed=seed,
         language=profile.corpus.language,
-        base_model=PUBLISHED.get(profile.backbone.name, profile.backbone.name),
+        base_model=origin(profile.backbone.name).hub or profile.backbone.name,
         parent=str(lineage.parent)[:12] if lineage else "unknown",
         corpus=f"{profile.corpus.name}-{profile.corpus.language}",
         sources=", ".join(stages.source_domains(profile, target)),
@@ -64,7 +56,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         version=__version__,
         commit=machine.commit(),
-        licences="; ".join(LICENCES.get(part, f"{part}: see its source") for part in parts),
+        licences="; ".join(origin(part).line() for part in parts),
     )
 
 

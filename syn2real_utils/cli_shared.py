@@ -1,0 +1,26 @@
+"""What the parts of the command line share: options that mean the same everywhere, and JSON."""
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or vector that stands there.")]
+
+
+def as_json(value: object) -> str:
+    """`value` as JSON."""
+    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    """`value` with null for nan, which JSON has not."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

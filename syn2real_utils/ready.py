@@ -1,0 +1,81 @@
+"""Ready vectors: of past runs on this machine, of published folders, and from the Hugging Face hub."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from syn2real_utils import hub
+from syn2real_utils.errors import UserError
+from syn2real_utils.progress import say
+from syn2real_utils.readyruns import PROFILE, RUN, of_run, vector_of_run
+from syn2real_utils.readyvector import ABOUT, About, ReadyVector, read
+from syn2real_utils.store import home
+from syn2real_utils.tensorfiles import VECTOR
+
+__all__ = ["About", "ReadyVector", "find", "from_hub", "how_to_make", "of_run", "read", "vector_of_run"]
+
+PLACE = "vectors"  # below the project's folder: where published folders are looked for
+
+
+def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[Path] = ()) -> list[ReadyVector]:
+    """Vectors on this machine for a backbone, a language and some TTS engines: the preferred engine first, then by change.
+
+    Looked at are the runs, the published folders below vectors/, and `places`. What is found there of another backbone,
+    language or engine is left out; only a place that is itself a vector of another backbone is refused.
+
+    Args:
+        parent: `checkpoints.weights_hash` of the pretrained model.
+        language: ISO 639-1.
+        tts: engines, the preferred one first; empty: any.
+        places: folders of a vector, of a run, or of several published vectors.
+
+    Raises:
+        UserError: a place that holds no vector, a vector of another parent, a damaged vector.json.
+    """
+    found = [vector for place in places for vector in _of_place(Path(place), parent)]
+    found += [read(about.parent) for about in sorted((home() / PLACE).glob(f"*/{ABOUT}"))]
+    found += [vector for file in sorted((home() / "runs").glob(f"*/{PROFILE}")) for vector in _finished(file.parent)]
+    fits = [v for v in found if v.about.parent == parent and v.language == language and (not tts or v.tts in tts)]
+    rank = {name: place for place, name in enumerate(tts)}
+
+    def order(vector: ReadyVector) -> tuple[int, float]:
+        change = vector.about.relative_change
+        return rank.get(vector.tts, 0), math.inf if change is None else change
+
+    return sorted({vector.path.resolve(): vector for vector in fits}.values(), key=order)
+
+
+def from_hub(repo_id: str, revision: str | None = None) -> ReadyVector:
+    """A vector that was published on the hub; fetched to this machine.
+
+    Raises:
+        UserError: it cannot be fetched, or is no published vector.
+    """
+    return read(hub.pull(repo_id, revision))
+
+
+def how_to_make() -> str:
+    """What to say where no vector was found."""
+    return (
+        "no ready vector: make one with 'syn2real run PROFILE' (a profile of your language and backbone, such as quickstart);\n"
+        f"'syn2real vector publish RUN -o {PLACE}/NAME' then makes a folder of it that can be carried to another machine"
+    )
+
+
+def _finished(folder: Path) -> list[ReadyVector]:
+    """The vectors of a run; none of one that is not finished, or was made by another version."""
+    try:
+        return of_run(folder) if (folder / RUN).is_file() and (folder / "tables" / "lam.csv").is_file() else []
+    except UserError as error:
+        say(f"no vector of the run {folder.name}: {error}")
+        return []
+
+
+def _of_place(place: Path, parent: str) -> list[ReadyVector]:
+    if (place / ABOUT).is_file() or (place / VECTOR).is_file():
+        return [read(place).check_parent(parent)]
+    if (place / PROFILE).is_file():
+        return of_run(place)
+    if found := sorted(place.glob(f"*/{ABOUT}")):
+        return [read(about.parent) for about in found]
+    raise UserError(f"no ready vector at {place}: expected a folder as 'syn2real vector publish' makes it, or a run")
