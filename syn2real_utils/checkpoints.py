@@ -135,7 +135,7 @@ def mean(paths: Sequence[Path | str], out: Path | str, overwrite: bool = False) 
     with _matching(f"mean of {names(paths)}"):
         for other, _ in loaded[1:]:
             parameters.check_same(first.shapes(), other.shapes(), "the first", "another")
-    steps = [_steps(path, tau, place) for place, (path, (tau, _)) in enumerate(zip(paths, loaded, strict=True))]
+    steps = [_steps(path, tau) for path, (tau, _) in zip(paths, loaded, strict=True)]
     _publish_vector(out, first.shapes(), _mean_of(steps), lineage, overwrite)
     return lineage
 
@@ -229,7 +229,7 @@ def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, 
             yield from whole.flatten()[start:stop].split(tensorfiles.PIECE)
         else:
             for old, step in zip(places[key].wide(start, stop), steps(names[key], start, stop), strict=True):
-                yield vectors.moved_piece(old, step, factor)
+                yield vectors.moved_piece(old, step, factor, tensorfiles.scratch(step))
 
     return pieces
 
@@ -254,20 +254,21 @@ def _mean_of(steps: Sequence[Pieces]) -> Pieces:
     """Pieces of the mean of vectors."""
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
-        yield from map(vectors.mean_piece, zip(*(step(name, start, stop) for step in steps), strict=True))
+        for taus in zip(*(step(name, start, stop) for step in steps), strict=True):
+            yield vectors.mean_piece(taus, tensorfiles.scratch(taus[0]))
 
     return pieces
 
 
-def _steps(path: Path | str, tau: TaskVector, place: int = 1) -> Pieces:
-    """Pieces of a vector, which may be overwritten: streamed from its file, or what its factors there gave."""
+def _steps(path: Path | str, tau: TaskVector) -> Pieces:
+    """Pieces of a vector, not to be overwritten: streamed from its file, or what its factors there gave."""
     found = tensorfiles.sources(_vector_file(path))
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
         if name in found:
-            yield from found[name].wide(start, stop, place)
+            yield from found[name].pieces(start, stop)
         else:
-            yield from map(torch.clone, tau.tensors[name].flatten()[start:stop].split(tensorfiles.PIECE))
+            yield from tau.tensors[name].flatten()[start:stop].split(tensorfiles.PIECE)
 
     return pieces
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is
     from syn2real_utils.backbones.whisper import Whisper
 
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"corpus": 1, "synthetic": 1, "model": 2, "transcripts": 2}
+VERSIONS = {"corpus": 1, "synthetic": 1, "model": 3, "transcripts": 3}
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time

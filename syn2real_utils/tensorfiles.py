@@ -66,6 +66,11 @@ class Source:
             yield _buffer("wide", place, len(piece), wide).copy_(piece)
 
 
+def scratch(piece: Tensor) -> Tensor:
+    """Memory of this thread like `piece`, until the next call."""
+    return _buffer("scratch", 0, len(piece), piece.dtype)
+
+
 def _buffer(role: str, place: int, size: int, dtype: torch.dtype) -> Tensor:
     """Memory of this thread that is used again: asking for new memory for each piece cost more than the arithmetic."""
     held: dict[Any, Tensor] = _buffers.__dict__
@@ -79,7 +84,9 @@ def sources(file: Path) -> dict[str, Source]:
     header, tensors = header_of(file), read(file)[0]
     entries = json.loads(header[8:])
     with open(file, "rb") as opened:
-        data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)  # what torch takes for writable; nothing is written
+        data = mmap.mmap(
+            opened.fileno(), 0, access=mmap.ACCESS_COPY
+        )  # what torch takes for writable; nothing is written
     return {k: Source(data, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
 
 

@@ -116,14 +116,14 @@ def difference(base: State, real: State) -> Iterator[tuple[str, Tensor]]:
         yield name, tau.to(torch.float32)
 
 
-def moved_piece(base: Tensor, tau: Tensor, lam: float) -> Tensor:
-    """theta_base + lam * tau of a piece of a parameter, equation (2); it overwrites both."""
-    return base.add_(tau.mul_(lam))
+def moved_piece(base: Tensor, tau: Tensor, lam: float, into: Tensor) -> Tensor:
+    """theta_base + lam * tau of a piece of a parameter, equation (2); it overwrites the base, and `into` with lam * tau."""
+    return base.add_(torch.mul(tau, lam, out=into))
 
 
-def mean_piece(taus: Sequence[Tensor]) -> Tensor:
-    """(tau_1 + ... + tau_n) / n of a piece of a parameter, equation (3); it overwrites the first."""
-    total = taus[0]
+def mean_piece(taus: Sequence[Tensor], into: Tensor) -> Tensor:
+    """(tau_1 + ... + tau_n) / n of a piece of a parameter, equation (3), in `into`."""
+    total = into.copy_(taus[0])
     for tau in taus[1:]:
         total.add_(tau)
     return total.div_(len(taus))
