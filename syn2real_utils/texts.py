@@ -83,7 +83,8 @@ def read_texts(file: Path | str, language: str) -> Texts:
             the language is unknown.
     """
     file = Path(file)
-    content, warnings = _content(file), []
+    content = _content(file)
+    warnings: list[str] = []
     found = list(_readers()[file.suffix.lower()](file, content, warnings))
     kept: list[tuple[int, str]] = []
     dropped: list[tuple[int, str, str]] = []
@@ -175,9 +176,9 @@ def _from_jsonl(file: Path, content: str, warnings: list[str]) -> Iterator[tuple
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise UserError(f"{file} line {number} is no JSON: expected one object such as {{\"text\": ...}}") from error
+            raise UserError(f'{file} line {number} is no JSON: expected one object such as {{"text": ...}}') from error
         if not isinstance(row, dict):
-            raise UserError(f"{file} line {number} is no JSON object: expected one such as {{\"text\": ...}}")
+            raise UserError(f'{file} line {number} is no JSON object: expected one such as {{"text": ...}}')
         key = _column(list(row), f"{file} line {number} has", "key")
         if not isinstance(row[key], str | None):
             raise UserError(f"{file} line {number}: '{key}' must be a text in quotes, found {row[key]!r}")
