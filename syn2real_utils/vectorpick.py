@@ -74,6 +74,10 @@ def pick_vectors(choice: str, parent: str, language: str, tts: Sequence[str], do
     for engine in tts:
         if own := [c for c in there if c.tts == engine]:
             picked.append(min(own, key=lambda c: domain in c.domains))  # of equals the first, which is the best
+            if domain in picked[-1].domains:
+                say(
+                    f"  warning: the vector {picked[-1].path.name} comes from real speech of '{domain}' too: no proof for it"
+                )
         else:
             say(f"no vector of {engine} in '{language}' for these weights is here: {HOW_TO_MAKE}")
     return picked

@@ -13,7 +13,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 
 from syn2real_utils import audio, checkpoints, cli, handover, proof, recipe, stages, training, vectorpick
 from syn2real_utils.adapt import adapt
-from syn2real_utils.backbones import sources
+from syn2real_utils.backbones import sources, whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
@@ -162,7 +162,9 @@ def test_the_algebra_to_the_bit(tiny, home):
     assert lineage and lineage.parent == checkpoints.weights_hash(tiny) and lineage.domains == ("animales",)
 
 
-def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, capsys):
+def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatch):
+    monkeypatch.setattr(whisper, "TOKENS_PER_SECOND", 1)  # a random model never ends by itself
+    monkeypatch.setattr(recipe, "LAM_GRID", [0.0, 0.5, 1.0])
     tau = vector_of(tiny, home / "tau")
     devel, real = clips(home, "devel", SAID, 7), clips(home, "mine", SAID[1:], 70)
     found = call(tiny, "model", vector=tau, lam="devel", devel=devel, real=real)
