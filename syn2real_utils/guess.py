@@ -22,14 +22,16 @@ SHARE = 0.08  # of all words; running text has 0.2 and more
 LATIN_SHARE = 0.5  # of the letters; a language in Latin letters has nearly all
 
 
+def other_letters(texts: Sequence[str], stated: str) -> bool:
+    """Whether most letters are none of the Latin ones in which the stated language is written."""
+    letters = [sign for text in texts for sign in text if sign.isalpha()]
+    return stated in SMALL and sum(sign < "\u0250" for sign in letters) < LATIN_SHARE * len(letters)
+
+
 def guess_language(texts: Sequence[str], stated: str) -> str | None:
     """The language that the texts look like, where that is surely not the one that was stated; else None."""
     if stated not in SMALL:
         return None
-    letters = [sign for text in texts for sign in text if sign.isalpha()]
-    latin = sum(sign < "\u0250" for sign in letters)
-    if letters and latin < LATIN_SHARE * len(letters):
-        return "a language in other letters"
     words = [word for text in texts for word in re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)?", text.lower())]
     lists = {language: set(small.split()) for language, small in SMALL.items()}
     best, most = None, 0

@@ -17,7 +17,7 @@ import pandas as pd
 
 from syn2real_utils.corpora.base import NO_FOLD, text_id
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.guess import guess_language
+from syn2real_utils.guess import guess_language, other_letters
 from syn2real_utils.text import normalise, spoken
 
 COLUMNS = ("text", "transcription")  # of a .csv, keys of a .jsonl; else the only one
@@ -103,9 +103,11 @@ def read_texts(file: Path | str, language: str) -> Texts:
             f"{file} has {usable} of {len(found)}{f' (dropped: {lost})' if lost else ''}: "
             f"at least {AT_LEAST} are needed, add texts of the domain"
         )
-    other = guess_language([text for _, text in kept], language)
-    if other:
+    said = [text for _, text in kept]
+    if other := guess_language(said, language):
         warnings.append(f"the texts look like '{other}', not '{language}': is --language right?")
+    if other_letters(said, language):
+        warnings.append(f"most letters of the texts are none of '{language}': is --language right?")
     return Texts(file, language, texts.kept, texts.dropped, tuple(warnings))
 
 
