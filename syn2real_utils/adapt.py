@@ -126,14 +126,12 @@ def _make(order: Order) -> Made:
     if scored is not None and heard is not None:
         proof.check_apart(scored, heard)
     picked = vectorpick.pick_vectors(
-        order.vector, stages.parent(profile), profile.corpus.language, engines, order.domain
+        order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
     orders.tell_cost(order, 0 if heard is None else len(heard), 0 if scored is None else len(scored))
     texts = order.texts.rows(order.domain)
     synthetic = _speak(profile, texts)
-    clips = synthetic[synthetic.quality == "ok"].sort_values("utterance").reset_index(drop=True)
-    if clips.empty:
-        raise UserError(f"no clip of {order.texts.file} is fit to train on: {names(sorted(set(synthetic.quality)))}")
+    clips = _usable(synthetic, order.texts.file)
     training = recipe.training(stages.pretrained(profile), len(clips))
     profile = profile.model_copy(update={"training": training})
     syn = stages.finetuned_on(profile, clips, _lineage(profile, order.domain, engines))
@@ -175,6 +173,14 @@ def _speak(profile: Profile, texts: pd.DataFrame) -> pd.DataFrame:
     """Every clip of every TTS; `quality` says what is wrong with it, or "ok"."""
     folders = [stages.spoken_texts(profile, part.name, texts).path for part in profile.tts]
     return pd.concat([read_audiofolder(folder, synthetic=True) for folder in folders], ignore_index=True)
+
+
+def _usable(synthetic: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The clips that quality control passed."""
+    clips = synthetic[synthetic.quality == "ok"].sort_values("utterance").reset_index(drop=True)
+    if clips.empty:
+        raise UserError(f"no clip of {file} is fit to train on: {names(sorted(set(synthetic.quality)))}")
+    return clips
 
 
 def _moved(syn: Artifact, picked: Sequence[Candidate], lam: float) -> Artifact:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syn2real_utils import checkpoints, stages
+from syn2real_utils import checkpoints, parameters, stages
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
+from syn2real_utils.parameters import MismatchError
 from syn2real_utils.progress import say
 from syn2real_utils.store import DONE, Store, sha256
 from syn2real_utils.tensorfiles import VECTOR
@@ -52,23 +53,26 @@ def check_choice(vector: str, lam: str | float, devel: object) -> None:
         checkpoints.number(lam)
 
 
-def pick_vectors(choice: str, parent: str, language: str, tts: Sequence[str], domain: str) -> list[Candidate]:
+def pick_vectors(
+    choice: str, backbone: Path, parent: str, language: str, tts: Sequence[str], domain: str
+) -> list[Candidate]:
     """The vectors of which the mean is applied; [] where none is wanted or known.
 
     Args:
         choice: `auto`, `none`, or the path of a vector.
-        parent: hash of the pretrained weights.
+        backbone: folder of the pretrained weights.
+        parent: their hash.
         language: of the texts.
         tts: engines that speak them; with `auto`, the best vector of each.
         domain: of the texts; a vector of other domains is better, for it has not heard the speech that may prove it.
 
     Raises:
-        UserError: the vector that is named is of other pretrained weights.
+        UserError: the vector that is named is of other pretrained weights, or of another shape.
     """
     if choice == NONE:
         return []
     if choice != AUTO:
-        return [_named(Path(choice), parent, language, tts)]
+        return [_named(Path(choice), backbone, parent, language, tts)]
     there = _find(parent, language, tts)
     picked = []
     for engine in tts:
@@ -119,8 +123,8 @@ def vector_folder(picked: Sequence[Candidate]) -> tuple[Path, str]:
     return found.path, found.fingerprint
 
 
-def _named(path: Path, parent: str, language: str, tts: Sequence[str]) -> Candidate:
-    _, lineage = checkpoints.load_vector(path)
+def _named(path: Path, backbone: Path, parent: str, language: str, tts: Sequence[str]) -> Candidate:
+    tau, lineage = checkpoints.load_vector(path)
     if lineage.parent is None:
         say(f"  warning: the vector {path} does not say of which pretrained weights it is: only its shape is checked")
     elif lineage.parent != parent:
@@ -128,6 +132,10 @@ def _named(path: Path, parent: str, language: str, tts: Sequence[str]) -> Candid
             f"the vector {path} is of other pretrained weights ({lineage.parent[:12]}) than the backbone "
             f"({parent[:12]}): use the backbone that it was made with, or another vector"
         )
+    try:
+        parameters.check_same(parameters.shapes(checkpoints.load_state(backbone)), tau.shapes(), "the backbone", "it")
+    except MismatchError as error:
+        raise UserError(f"the vector {path} does not fit the backbone: {error}") from error
     found = _candidate(path, lineage)
     if found.language not in (None, language):
         say(f"  warning: the vector {path} comes from speech in '{found.language}', the texts are in '{language}'")

@@ -77,7 +77,7 @@ def vector_of(tiny: Path, out: Path, tts: str = "pico", corpus: str = "voices-es
 
 
 def call(tiny: Path, out: str, **more):
-    return adapt("animales.txt", "es", str(tiny), ["pico"], out, threads=2, **({"vector": "none"} | more))
+    return adapt("animales.txt", "es", str(tiny), ["pico"], out, threads=1, **({"vector": "none"} | more))
 
 
 def artifacts(home: Path) -> dict[Path, int]:
@@ -118,7 +118,10 @@ def test_from_texts_to_a_folder_that_a_pipeline_opens_and_a_second_call_makes_no
     )
     assert isinstance(heard["text"], str)
     before, model = artifacts(home), (found.path / "model.safetensors").read_bytes()
-    call(tiny, "model", overwrite=True)
+    given = "--texts animales.txt --language es --tts pico --vector none --threads 1 --out model --overwrite"
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["adapt", *given.split(), "--backbone", str(tiny)])
+    assert not raised.value.code and capsys.readouterr().out.endswith(found.line() + "\n")
     assert artifacts(home) == before and (found.path / "model.safetensors").read_bytes() == model
     assert not list(home.rglob("*.partial"))
 
@@ -193,7 +196,7 @@ def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatc
 
 def test_auto_takes_the_vectors_of_past_runs_of_this_backbone_language_and_tts(tiny, home, capsys):
     parent, place = checkpoints.weights_hash(tiny), home / stages.VECTORS
-    assert vectorpick.pick_vectors("auto", parent, "es", ["pico"], "animales") == []
+    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "animales") == []
     assert f"no vector of pico in 'es' for these weights is here: {vectorpick.HOW_TO_MAKE}" in capsys.readouterr().out
     made = {
         "a": {}, "french": {"corpus": "voices-fr"}, "other": {"parent": "0" * 64}, "kokoro": {"tts": "kokoro"},
@@ -202,15 +205,24 @@ def test_auto_takes_the_vectors_of_past_runs_of_this_backbone_language_and_tts(t
     for name, more in made.items():
         folder = vector_of(tiny, place / name, **more)
         (folder / "done.json").write_text(json.dumps({"files": {}}))
-    picked = vectorpick.pick_vectors("auto", parent, "es", ["pico", "kokoro"], "animales")
+    picked = vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico", "kokoro"], "animales")
     assert [c.path.name for c in picked] == ["a", "kokoro"], "one that did not hear the domain goes first"
-    assert vectorpick.pick_vectors("auto", parent, "es", ["pico"], "plantas")[0].path.name == "own", "more domains"
+    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "plantas")[0].path.name == "own", (
+        "more domains"
+    )
     folder, _ = vectorpick.vector_folder(picked)
     mean, parts = (checkpoints.load_vector(folder)[0], [checkpoints.load_vector(c.path)[0] for c in picked])
     name = "model.encoder.conv1.weight"
     assert torch.allclose(mean.tensors[name], (parts[0].tensors[name] + parts[1].tensors[name]) / 2)
     with pytest.raises(UserError, match="is of other pretrained weights .000000000000. than the backbone"):
-        vectorpick.pick_vectors(str(place / "other"), parent, "es", ["pico"], "animales")
+        vectorpick.pick_vectors(str(place / "other"), tiny, parent, "es", ["pico"], "animales")
+    short = checkpoints.load_vector(place / "a")[0]
+    short.tensors.pop(name)
+    checkpoints.save_vector(home / "short", short, Lineage(kind="vector", architecture="w"))
+    with pytest.raises(
+        UserError, match="short does not fit the backbone: 'model.encoder.conv1.weight' is in the backbone"
+    ):
+        vectorpick.pick_vectors(str(home / "short"), tiny, parent, "es", ["pico"], "animales")
 
 
 def test_words_gained_and_lost_are_those_of_the_reference():
