@@ -147,7 +147,7 @@ def apply(base: Path | str, vector: Path | str, lam: float | str, out: Path | st
         UserError: lam is no finite number; a vector of another architecture, size or parent; `out` exists; what
             `load_state` and `load_vector` raise.
     """
-    factor, (tau, tau_origin) = _number(lam), load_vector(vector)
+    factor, (tau, tau_origin) = number(lam), load_vector(vector)
     origin, state = lineages.origin(base), load_state(base)
     lineages.check_relatives([(base, origin), (vector, tau_origin)])
     with _matching(f"{base} + lam * {vector}"):
@@ -292,7 +292,8 @@ def _layout(state: Mapping[str, Tensor]) -> dict[str, object]:
     return {key: [*tensor.shape, str(tensor.dtype)] for key, tensor in state.items()}
 
 
-def _number(lam: float | str) -> float:
+def number(lam: float | str) -> float:
+    """`lam` as a finite number; UserError if it is none."""
     try:
         return parameters.finite(float(lam))
     except (TypeError, ValueError) as error:

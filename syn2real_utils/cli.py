@@ -149,6 +149,34 @@ def export(
 
 
 @app.command()
+def adapt(
+    texts: Annotated[Path, typer.Option(help="Texts of your domain: .txt (a text a line), .csv or .jsonl.")],
+    language: Annotated[str, typer.Option(help="ISO 639-1, such as es.")],
+    tts: Annotated[str, typer.Option(help="Engines that speak the texts, such as kokoro,pico.")],
+    out: Out,
+    backbone: Annotated[str, typer.Option(help="base, tiny.en, a local folder or a hub name.")] = "base",
+    vector: Annotated[str, typer.Option(help="auto, none, or the folder of a task vector.")] = "auto",
+    lam: Annotated[str, typer.Option(help="auto, a number, or devel (the best on the clips of --devel).")] = "auto",
+    domain: Annotated[str | None, typer.Option(help="What the domain is called; default: as the file.")] = None,
+    takes: Annotated[int, typer.Option(help="Clips of each text and TTS.")] = 1,
+    keep: Annotated[float, typer.Option(help="Share of the pretrained weights in the result, 0 to 1.")] = 0.0,
+    devel: Annotated[Path | None, typer.Option(help="AudioFolder of real clips that prove it.")] = None,
+    real: Annotated[Path | None, typer.Option(help="AudioFolder of real clips for the rival `joint`.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the fine-tunes and of the voices.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Default: one for each core.")] = None,
+    overwrite: Overwrite = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+) -> None:
+    """Make a model for real speech of your own domain from its texts alone."""
+    from syn2real_utils.adapt import adapt as make
+
+    make(
+        texts, language, backbone, tts, out, vector=vector, lam=lam, domain=domain, takes=takes, keep=keep, devel=devel,
+        real=real, seed=seed, threads=threads, overwrite=overwrite, yes=yes,
+    )  # fmt: skip
+
+
+@app.command()
 def figures(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
     """Draw every figure and table of a run again from its CSV; no model is needed."""
     from syn2real_utils import report, runs

@@ -22,6 +22,7 @@ from syn2real_utils.tts.base import load_engine
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
 UNKNOWN = "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"
+APART = ("09_your_own_domain",)  # for a user's own texts: no part of a run
 HERE = Executor()
 
 
@@ -35,7 +36,7 @@ def run(profile: Profile, executor: Executor = HERE) -> str:
         JobError: a job failed.
     """
     notebook.folder()
-    check_resources(profile, [*notebook.notebook_names(), REPORT])
+    check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
     folder = results.run_folder(profile)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,11 @@ def fetch(profile: Profile) -> None:
     stages.backbone(profile)  # knows the language, or says so
     for part in profile.tts:
         load_engine(part.name, Store())
+
+
+def notebook_names() -> list[str]:
+    """Names of the notebooks that a run executes."""
+    return [name for name in notebook.notebook_names() if name not in APART]
 
 
 def prepare(profile: Profile) -> None:
@@ -89,7 +95,7 @@ def lacks(profile: Profile) -> list[str]:
 def preview(profile: Profile, executor: Executor = HERE) -> str:
     """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
     stages.check(profile)
-    check_resources(profile, [*notebook.notebook_names(), REPORT])
+    check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
     if not stages.has_corpus(profile) or not _up_to_date(profile):
         rest = [plan(profile, stages.real_rows(profile)).line()] if stages.has_corpus(profile) else [UNKNOWN]
@@ -126,9 +132,7 @@ def snakemake(
         "home": str(home()),
         "targets": json.dumps(profile.targets),
         "threads": profile.threads,
-        "resources": json.dumps(
-            {name: executor.resources(profile, name) for name in [*notebook.notebook_names(), REPORT]}
-        ),
+        "resources": json.dumps({name: executor.resources(profile, name) for name in [*notebook_names(), REPORT]}),
     }
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(home())]
     command += executor.arguments(profile)
@@ -197,7 +201,7 @@ def _all_jobs(profile: Profile) -> list[str]:
 
 def _notebooks(profile: Profile) -> dict[str, list[str]]:
     """Notebook -> the targets that it is run for; none: it is run once."""
-    paths = {name: notebook.notebook_path(name) for name in notebook.notebook_names()}
+    paths = {name: notebook.notebook_path(name) for name in notebook_names()}
     return {name: profile.targets if "target" in notebook.parameters(path) else [] for name, path in paths.items()}
 
 

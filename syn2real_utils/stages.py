@@ -93,11 +93,15 @@ def check_domains_and_folds(profile: Profile) -> None:
 
 
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
-    """The texts of one domain spoken by one TTS engine, as an AudioFolder."""
+    """The texts of one domain of the corpus spoken by one TTS engine, as an AudioFolder."""
     check(profile)
-    part, language, store = profile.tts_part(tts), profile.corpus.language, Store()
     rows = real_rows(profile)
-    rows = rows[rows.domain == domain]
+    return spoken_texts(profile, tts, rows[rows.domain == domain])
+
+
+def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
+    """Texts of one domain, of whatever origin, spoken by one TTS engine, as an AudioFolder."""
+    part, language, store = profile.tts_part(tts), profile.corpus.language, Store()
     columns = ["text_id", "transcription", "split", "fold"]
     texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
     key = {
@@ -107,7 +111,7 @@ def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
         "language": language,
         "texts": texts,
     }
-    label = f"{tts}-{language}-{domain}"
+    label = f"{tts}-{language}-{rows.domain.iloc[0]}"
     return store.build(
         SYNTHETIC, label, key, lambda into: synthesize(rows, part, language, store, into, profile.threads)
     )
@@ -195,12 +199,15 @@ def finetuned(
     """
     domains = tuple(sorted(domains))
     rows = training_rows(profile, speech, domains, held_out, known)
-    key = model_key(profile, rows, seed)
+    return finetuned_on(profile, rows, _lineage(profile, speech, domains, seed, held_out))
+
+
+def finetuned_on(profile: Profile, rows: pd.DataFrame, lineage: Lineage) -> Artifact:
+    """`pretrained` fine-tuned on clips of artifacts; the lineage says what they are, and holds the seed."""
+    seed = lineage.seed or 0
+    label = _model_label(str(lineage.speech), lineage.domains, seed, lineage.held_out)
     return Store().build(
-        MODELS,
-        _model_label(speech, domains, seed, held_out),
-        key,
-        lambda into: _finetune(profile, rows, _lineage(profile, speech, domains, seed, held_out), into),
+        MODELS, label, model_key(profile, rows, seed), lambda into: _finetune(profile, rows, lineage, into)
     )
 
 

@@ -212,12 +212,7 @@ def published(
     Raises:
         UserError: `out` exists (and `overwrite` is false, or it is none of this kind), or cannot be written.
     """
-    out = out.resolve()
-    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    if taken and not overwrite:
-        raise UserError(f"{out} exists already: name another output, or ask to overwrite it")
-    if taken and not any((out / name).is_file() for name in known):
-        raise UserError(f"{out} is no {kind}, so it is not overwritten: name another output")
+    out = check_free(out, overwrite, known, kind)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -229,6 +224,19 @@ def published(
         raise UserError(f"cannot make {out}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(
+    out: Path, overwrite: bool, known: Sequence[str] = (WEIGHTS, INDEX, VECTOR), kind: str = "model or vector"
+) -> Path:
+    """Return the whole path of `out` if `published` may write there; what it raises is said before the work begins."""
+    out = out.resolve()
+    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    if taken and not overwrite:
+        raise UserError(f"{out} exists already: name another output, or ask to overwrite it")
+    if taken and not any((out / name).is_file() for name in known):
+        raise UserError(f"{out} is no {kind}, so it is not overwritten: name another output")
+    return out
 
 
 def _put(partial: Path, out: Path) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 PATHS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NAMES = [
     "00_overview", "01_prepare_data", "02_synthesize_speech", "03_finetune", "04_vector_arithmetic",
-    "05_lambda_curves", "06_cosine_heatmaps", "07_ensemble", "08_results",
+    "05_lambda_curves", "06_cosine_heatmaps", "07_ensemble", "08_results", "09_your_own_domain",
 ]  # fmt: skip
 each = pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 

@@ -1,0 +1,130 @@
+"""The proof on a user's own real clips: what each model hears in them, against the pretrained one."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import jiwer
+import pandas as pd
+import torch
+
+from syn2real_utils import checkpoints, machine, selection, stages, statistics
+from syn2real_utils.corpora.base import read_audiofolder
+from syn2real_utils.errors import UserError
+from syn2real_utils.evaluation import score, sweep
+from syn2real_utils.profile import CorpusPart, Profile
+from syn2real_utils.statistics import CLIP, FULL
+from syn2real_utils.store import Artifact, Store, fingerprint, sha256
+from syn2real_utils.text import normalise
+
+# What is compared, all padded to 30 s as a pipeline hears: (model, against)
+COMPARED = (("adapted", "pretrained"), ("adapted", "syn_target"), ("joint", "pretrained"), ("joint", "adapted"))
+RATES = ("model", "context", "n_utterances", "n_words", "errors", "wer", "ci_low", "ci_high")
+CHANGES = ("model", "baseline", "relative_change", "ci_low", "ci_high", "p", "gained", "lost")
+
+
+def of_folder(profile: Profile, folder: Path) -> Profile:
+    """The profile with a user's AudioFolder as its corpus."""
+    part = CorpusPart(name="folder", language=profile.corpus.language, path=str(folder.expanduser().resolve()))
+    return profile.model_copy(update={"corpus": part})
+
+
+def clips_of(profile: Profile) -> pd.DataFrame:
+    """The clips of `of_folder`, all domains; what cannot be scored was dropped with a count."""
+    return read_audiofolder(stages.corpus(profile).path)
+
+
+def check_apart(devel: pd.DataFrame, real: pd.DataFrame) -> None:
+    """Raise UserError where a clip that is scored would be trained on."""
+    trained = {sha256(Path(path)): name for path, name in zip(real.path, real.utterance, strict=True)}
+    for path, name in zip(devel.path, devel.utterance, strict=True):
+        if other := trained.get(sha256(Path(path))):
+            raise UserError(f"the clip {name} of --devel is {other} of --real too: score clips that are not trained on")
+
+
+def known_texts(devel: pd.DataFrame, texts: pd.DataFrame, language: str) -> int:
+    """How many of the scored clips say a text that is trained on."""
+    trained = {normalise(text, language) for text in texts.transcription}
+    return sum(normalise(text, language) in trained for text in devel.transcription)
+
+
+def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: pd.DataFrame) -> pd.DataFrame:
+    """Errors and words over lam on the user's clips, each heard with its own context."""
+    folder, digest = vector
+    grid = profile.evaluation.lam_grid
+    key = {
+        "version": stages.VERSIONS["transcripts"],
+        "base": base.fingerprint,
+        "vector": digest,
+        "lams": grid,
+        "clips": fingerprint([stages.corpus(profile).fingerprint, *rows.utterance]),
+        "backbone": profile.backbone.model_dump(),
+        "threads": profile.threads,
+    }
+
+    def make(into: Path) -> None:
+        torch.set_num_threads(profile.threads)
+        asr = stages.backbone(profile)
+        clips = [asr.features(path) for path in rows.path]
+        tau, _ = checkpoints.load_vector(folder)
+        heard = sweep(asr, asr.load(base.path), tau, grid, clips, profile.evaluation.batch_size)
+        parts = [score(rows, said, profile.corpus.language).assign(lam=lam) for lam, said in heard.items()]
+        table = pd.concat(parts)[["lam", "errors", "n_words"]].groupby("lam", as_index=False).sum()
+        table.to_csv(into / "table.csv", index=False, lineterminator="\n")
+        machine.give_back_memory()
+
+    found = Store().build(stages.TRANSCRIPTS, "devel-lams", key, make)
+    return selection.curve(pd.read_csv(found.path / "table.csv"))
+
+
+def scores(profile: Profile, models: Mapping[str, Artifact | None], rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per model, context and clip; `pretrained` (None) is heard at 30 s alone."""
+    parts = []
+    for name, model in models.items():
+        for context in (CLIP, FULL) if model else (FULL,):
+            heard = stages.transcripts(profile, model, rows, full=context == FULL)
+            said = heard.set_index("utterance").hypothesis[rows.utterance]
+            parts.append(score(rows, said, profile.corpus.language).assign(model=name, context=context))
+    table = pd.concat(parts, ignore_index=True)
+    return table[["model", "context", *(c for c in table if c not in ("model", "context"))]]
+
+
+def rates(scored: pd.DataFrame) -> pd.DataFrame:
+    """WER of each model and context with its bootstrap interval over texts."""
+    table = []
+    for (model, context), rows in scored.groupby(["model", "context"], sort=False):
+        counts = (len(rows), int(rows.n_words.sum()), int(rows.errors.sum()), statistics.corpus_wer(rows))
+        table.append((model, context, *counts, *statistics.wer_interval(rows)))
+    return pd.DataFrame(table, columns=list(RATES))
+
+
+def changes(scored: pd.DataFrame) -> pd.DataFrame:
+    """Each pair of `COMPARED` that was scored at 30 s: relative change, paired interval, words gained and lost."""
+    full = dict(list(scored[scored.context == FULL].groupby("model")))
+    table = []
+    for model, baseline in COMPARED:
+        if model in full and baseline in full:
+            found = statistics.paired_change(full[model], full[baseline])
+            gained, lost = words_between(full[baseline], full[model])
+            numbers = (found.relative, found.low, found.high, found.p, gained.total(), lost.total())
+            table.append((model, baseline, *numbers))
+    return pd.DataFrame(table, columns=list(CHANGES))
+
+
+def words_between(before: pd.DataFrame, after: pd.DataFrame) -> tuple[Counter[str], Counter[str]]:
+    """Reference words that only the second system heard (gained), and that only the first did (lost)."""
+    gained: Counter[str] = Counter()
+    lost: Counter[str] = Counter()
+    both = before.merge(after, on="utterance", suffixes=("", "_after"), validate="one_to_one")
+    for row in both.itertuples():
+        words = row.reference.split()
+        had, has = (_heard(row.reference, said) for said in (row.hypothesis, row.hypothesis_after))
+        gained.update(words[i] for i in has - had)
+        lost.update(words[i] for i in had - has)
+    return gained, lost
+
+
+def _heard(reference: str, hypothesis: str) -> set[int]:
+    """Places of the reference's words that were heard."""
+    (chunks,) = jiwer.process_words(reference, hypothesis).alignments
+    return {i for chunk in chunks if chunk.type == "equal" for i in range(chunk.ref_start_idx, chunk.ref_end_idx)}

@@ -1,0 +1,312 @@
+"""From texts to a model: the whole path with a tiny random Whisper and Pico, resumption, the algebra to the bit, errors."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
+
+from syn2real_utils import audio, checkpoints, cli, handover, proof, recipe, stages, training, vectorpick
+from syn2real_utils.adapt import adapt
+from syn2real_utils.backbones import sources, whisper
+from syn2real_utils.checkpoints import load_state
+from syn2real_utils.errors import UserError
+from syn2real_utils.lineage import Lineage
+from syn2real_utils.store import Store
+from syn2real_utils.tts.pico import Pico
+
+TEXTS = [
+    "el perro ladra",
+    "un gato negro",
+    "",
+    "el pez nada",
+    "<b>la vaca</b>",
+    "la casa roja",
+    "5 manzanas",
+    "El perro ladra.",
+]
+SAID = ["el perro ladra", "la casa azul", "tres manzanas"]
+
+
+@pytest.fixture(scope="session")
+def tiny(shared_data, tmp_path_factory) -> Path:
+    """A random Whisper of 16 dimensions with the real tokenizer."""
+    base, folder = sources.resolve("base", shared_data), tmp_path_factory.mktemp("tiny")
+    shutil.copytree(base, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("model.safetensors", "done.json"))
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    torch.manual_seed(0)
+    WhisperForConditionalGeneration(WhisperConfig.from_pretrained(base, **sizes, **heads)).save_pretrained(folder)
+    shutil.copyfile(base / "generation_config.json", folder / "generation_config.json")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """An empty project with a list of texts; the current folder."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "animales.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    monkeypatch.setenv("SYN2REAL_HOME", str(folder))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def vector_of(tiny: Path, out: Path, tts: str = "pico", corpus: str = "voices-es", **more) -> Path:
+    """A task vector of the tiny backbone, of models that were moved at random."""
+    model, parent = WhisperForConditionalGeneration.from_pretrained(tiny), checkpoints.weights_hash(tiny)
+    folders = []
+    for name, speech in (("real", "real"), ("syn", tts)):
+        torch.manual_seed(len(tts) + len(name))
+        with torch.no_grad():
+            for tensor in model.parameters():
+                tensor.add_(0.05 * torch.randn_like(tensor))
+        folders.append(out.with_name(f"{out.name}-{name}"))
+        model.save_pretrained(folders[-1])
+        known = {"architecture": checkpoints.architecture(tiny), "parent": parent, "domains": ("comida", "ropa")} | more
+        checkpoints.write_lineage(folders[-1], Lineage(kind="model", corpus=corpus, speech=speech, **known))
+    checkpoints.subtract(*folders, out)
+    for folder in folders:
+        shutil.rmtree(folder)
+    return out
+
+
+def call(tiny: Path, out: str, **more):
+    return adapt("animales.txt", "es", str(tiny), ["pico"], out, threads=1, **({"vector": "none"} | more))
+
+
+def artifacts(home: Path) -> dict[Path, int]:
+    places = (home / "data", home / "runs")
+    return {
+        p: p.stat().st_mtime_ns for place in places for p in place.rglob("*") if p.is_file() and p.suffix != ".lock"
+    }
+
+
+def clips(home: Path, name: str, said: list[str], seed: int) -> Path:
+    """An AudioFolder of clips that stand for a user's real ones."""
+    folder, pico = home / name, Pico(Store(home))
+    folder.mkdir()
+    for i, text in enumerate(said):
+        audio.write(folder / f"{i}.wav", pico.speak(text, "es-ES", "es", seed + i)[0])
+    rows = pd.DataFrame({"file_name": [f"{i}.wav" for i in range(len(said))], "transcription": said, "domain": "mine"})
+    rows.to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+def test_from_texts_to_a_folder_that_a_pipeline_opens_and_a_second_call_makes_nothing(tiny, home, capsys):
+    found = call(tiny, "model")
+    said = capsys.readouterr().out
+    assert re.search(r"estimate: 5 clips to speak, about \d+ minutes without a GPU, \d+ MB of disk", said)
+    assert said.index("estimate") < said.index("clips by pico"), "before it starts"
+    assert {p.name for p in found.path.iterdir()} >= {"README.md", "report.md", "lineage.json", "texts_dropped.csv"}
+    assert (found.path / "texts_dropped.csv").read_text().splitlines()[1:] == [
+        "3,empty,", "5,markup,<b>la vaca</b>", "8,duplicate after normalisation,El perro ladra.",
+    ]  # fmt: skip
+    card = (found.path / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlanguage: es\n") and "speech\nof 5 texts" in card and "pico-es-ES (5 clips)" in card
+    assert not found.go and "no-go: no vector was asked for" in card and found.line() in said
+    lineage = checkpoints.read_lineage(found.path)
+    assert lineage and (lineage.speech, lineage.domains, lineage.corpus) == ("pico", ("animales",), "texts-es")
+    clip = next((home / "data" / "synthetic").rglob("*.wav"))
+    heard = pipeline("automatic-speech-recognition", model=str(found.path))(
+        str(clip), generate_kwargs={"max_new_tokens": 5}
+    )
+    assert isinstance(heard["text"], str)
+    before, model = artifacts(home), (found.path / "model.safetensors").read_bytes()
+    given = "--texts animales.txt --language es --tts pico --vector none --threads 1 --out model --overwrite"
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["adapt", *given.split(), "--backbone", str(tiny)])
+    assert not raised.value.code and capsys.readouterr().out.endswith(found.line() + "\n")
+    assert artifacts(home) == before and (found.path / "model.safetensors").read_bytes() == model
+    assert not list(home.rglob("*.partial"))
+
+
+def test_a_call_that_was_stopped_goes_on_to_the_same_model(tiny, home, monkeypatch):
+    whole = call(tiny, "whole", domain="otro")
+    shutil.rmtree(home / "runs")
+    before = artifacts(home)
+
+    def stop(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training.Progress, "step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            call(tiny, "again", domain="otro")
+    assert not (home / "again").exists() and artifacts(home).items() >= before.items()
+    again = call(tiny, "again", domain="otro")
+    assert artifacts(home).items() >= before.items(), "what was spoken is not spoken again"
+    assert (again.path / "model.safetensors").read_bytes() == (whole.path / "model.safetensors").read_bytes()
+
+
+def test_the_algebra_to_the_bit(tiny, home):
+    tau = vector_of(tiny, home / "tau")
+    base = load_state(call(tiny, "syn_target").path)
+    plain = load_state(call(tiny, "zero", vector=tau, lam=0.0).path)
+    assert all(torch.equal(base[key], plain[key]) for key in base), "lam 0 is syn_target"
+    vector, half = checkpoints.load_vector(tau)[0].tensors, call(tiny, "half", vector=tau)
+    assert half.lam == 0.5 and "our default, because no lam was recorded" in half.lam_how and half.go
+    moved, name = load_state(half.path), "model.encoder.conv1.weight"
+    assert torch.allclose(moved[name], base[name] + 0.5 * vector[name], atol=1e-6)
+    pretrained = load_state(tiny)
+    one = load_state(call(tiny, "one", vector=tau, keep=1.0).path)
+    assert all(torch.equal(pretrained[key], one[key]) for key in one), "keep 1 is pretrained"
+    kept = call(tiny, "kept", vector=tau, keep=0.25)
+    mixed = load_state(kept.path)
+    assert torch.allclose(mixed[name], 0.75 * moved[name] + 0.25 * pretrained[name], atol=1e-6)
+    card = (kept.path / "README.md").read_text(encoding="utf-8")
+    assert "| vector | of voices-es, domains comida, ropa, TTS pico |" in card and "weights | 0.25," in card
+    lineage = checkpoints.read_lineage(kept.path)
+    assert lineage and lineage.parent == checkpoints.weights_hash(tiny) and lineage.domains == ("animales",)
+
+
+def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatch):
+    monkeypatch.setattr(whisper, "TOKENS_PER_SECOND", 1)  # a random model never ends by itself
+    monkeypatch.setattr(recipe, "LAM_GRID", [0.0, 0.5, 1.0])
+    tau = vector_of(tiny, home / "tau")
+    devel, real = clips(home, "devel", SAID, 7), clips(home, "mine", SAID[1:], 70)
+    found = call(tiny, "model", vector=tau, lam="devel", devel=devel, real=real)
+    assert found.lam in recipe.LAM_GRID and "the very clips of --devel" in found.lam_how
+    assert found.wer is not None and found.changes is not None
+    assert list(zip(found.wer.model, found.wer.context, strict=True)) == [
+        ("pretrained", "30 s"), ("syn_target", "clip"), ("syn_target", "30 s"), ("adapted", "clip"), ("adapted", "30 s"),
+        ("joint", "clip"), ("joint", "30 s"),
+    ]  # fmt: skip
+    assert set(found.wer.n_utterances) == {3} and set(found.wer.n_words) == {8}
+    assert list(zip(found.changes.model, found.changes.baseline, strict=True)) == list(proof.COMPARED)
+    rows = pd.read_csv(found.path / "devel.csv", keep_default_na=False)
+    assert len(rows) == 7 * 3 and (rows.errors == rows.substitutions + rows.deletions + rows.insertions).all()
+    card = (found.path / "README.md").read_text(encoding="utf-8")
+    assert "3 clips, 8 words; 1 of the clips say a text that was trained on" in card and "the very clips" in card
+    report = (found.path / "report.md").read_text(encoding="utf-8")
+    assert "| joint | adapted |" in report and "- gained " in report and "2 real ones" in report
+    joint = checkpoints.read_lineage(found.path / "joint")
+    assert joint and joint.speech == "real+pico"
+    before = artifacts(home)
+    call(tiny, "model", vector=tau, lam="devel", devel=devel, real=real, overwrite=True)
+    assert artifacts(home) == before
+    with pytest.raises(UserError, match=r"the clip 0.wav of --devel is 0.wav of --real too"):
+        call(tiny, "other", devel=devel, real=devel)
+
+
+def test_auto_takes_the_vectors_of_past_runs_of_this_backbone_language_and_tts(tiny, home, capsys):
+    parent, place = checkpoints.weights_hash(tiny), home / stages.VECTORS
+    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "animales") == []
+    assert f"no vector of pico in 'es' for these weights is here: {vectorpick.HOW_TO_MAKE}" in capsys.readouterr().out
+    made = {
+        "a": {}, "french": {"corpus": "voices-fr"}, "other": {"parent": "0" * 64}, "kokoro": {"tts": "kokoro"},
+        "own": {"domains": ("animales", "comida", "ropa")},
+    }  # fmt: skip
+    for name, more in made.items():
+        folder = vector_of(tiny, place / name, **more)
+        (folder / "done.json").write_text(json.dumps({"files": {}}))
+    picked = vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico", "kokoro"], "animales")
+    assert [c.path.name for c in picked] == ["a", "kokoro"], "one that did not hear the domain goes first"
+    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "plantas")[0].path.name == "own", (
+        "more domains"
+    )
+    folder, _ = vectorpick.vector_folder(picked)
+    mean, parts = (checkpoints.load_vector(folder)[0], [checkpoints.load_vector(c.path)[0] for c in picked])
+    name = "model.encoder.conv1.weight"
+    assert torch.allclose(mean.tensors[name], (parts[0].tensors[name] + parts[1].tensors[name]) / 2)
+    with pytest.raises(UserError, match="is of other pretrained weights .000000000000. than the backbone"):
+        vectorpick.pick_vectors(str(place / "other"), tiny, parent, "es", ["pico"], "animales")
+    short = checkpoints.load_vector(place / "a")[0]
+    short.tensors.pop(name)
+    checkpoints.save_vector(home / "short", short, Lineage(kind="vector", architecture="w"))
+    with pytest.raises(
+        UserError, match="short does not fit the backbone: 'model.encoder.conv1.weight' is in the backbone"
+    ):
+        vectorpick.pick_vectors(str(home / "short"), tiny, parent, "es", ["pico"], "animales")
+
+
+def test_words_gained_and_lost_are_those_of_the_reference():
+    rows = pd.DataFrame({"utterance": ["a", "b"], "reference": ["el perro ladra", "sol"]})
+    gained, lost = proof.words_between(
+        rows.assign(hypothesis=["el gato ladra", "sol"]), rows.assign(hypothesis=["perro ladra", ""])
+    )
+    assert dict(gained) == {"perro": 1} and dict(lost) == {"el": 1, "sol": 1}
+
+
+def test_go_and_no_go():
+    known = Lineage(kind="vector", architecture="w")
+    made = [vectorpick.Candidate(Path("tau"), known, "es", "pico", (), 0.6, "chosen there", (-20.0, -5.0))]
+    unsure = [vectorpick.Candidate(Path("tau"), known, "es", "pico", (), 0.6, "", (-20.0, 1.0))]
+    assert handover.verdict("auto", made, 0.6, 0.0, None)[0]
+    assert "prove this one" in handover.verdict("auto", made, 0.9, 0.0, None)[1]
+    go, reason = handover.verdict("auto", unsure, 0.6, 0.0, None)
+    assert not go and "-20.0 to +1.0 %" in reason and "includes no gain" in reason
+    assert handover.verdict("auto", [], 0.0, 0.0, None) == (False, handover.verdict("auto", [], 0.0, 0.0, None)[1])
+    columns = {"model": "adapted", "baseline": "pretrained", "p": 0.01, "gained": 3, "lost": 1}
+    better = pd.DataFrame([columns | {"relative_change": -30.0, "ci_low": -45.0, "ci_high": -10.0}])
+    assert handover.verdict("auto", unsure, 0.6, 0.0, better)[0]
+    go, reason = handover.verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0))
+    assert not go and "[-45.0, +2.0]" in reason and "not surely better" in reason
+    assert vectorpick.choose_lam("auto", made).lam == 0.6 and vectorpick.choose_lam("auto", made).how == "chosen there"
+    assert vectorpick.choose_lam("0.2", made).lam == 0.2 and vectorpick.choose_lam("auto", []).lam == 0.0
+
+
+GOOD = {
+    "--texts": "animales.txt",
+    "--language": "es",
+    "--backbone": "{tiny}",
+    "--tts": "pico",
+    "--out": "out",
+    "--vector": "none",
+}
+BAD = {
+    "no file": ({"--texts": "nope.txt"}, "no file nope.txt"),
+    "one text": ({"--texts": "one.txt"}, "one.txt has 1 usable text of 1: at least 2 are needed"),
+    "unknown TTS": ({"--tts": "bark2"}, "unknown TTS 'bark2': use one of"),
+    "TTS twice": ({"--tts": "pico,pico"}, "--tts pico,pico: name one or more TTS, each once"),
+    "a language the TTS lacks": ({"--language": "ru"}, "TTS 'pico' does not speak 'ru'"),
+    "unknown backbone": ({"--backbone": "nowhere"}, "no backbone 'nowhere': use base or tiny.en"),
+    "no vector": ({"--vector": "nope"}, "no task vector at nope"),
+    "lam": ({"--lam": "much"}, "lam 'much' is no finite number"),
+    "lam of no devel": ({"--lam": "devel", "--vector": "auto"}, "--lam devel needs --devel"),
+    "keep": ({"--keep": "1.5"}, "--keep 1.5: expected a share from 0"),
+    "takes": ({"--takes": "0"}, "--takes 0: expected 1 or more"),
+    "domain": ({"--domain": "a/b"}, "domain 'a/b': expected letters"),
+    "devel": ({"--devel": "nope"}, "--devel: no folder nope"),
+    "devel without metadata": ({"--devel": "taken"}, "has no metadata.csv"),
+    "out exists": ({"--out": "taken"}, "exists already"),
+    "out is below a file": ({"--out": "one.txt/out"}, "is no folder that you may write to"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2_and_makes_nothing(case, tiny, home, capsys):
+    more, message = BAD[case]
+    (home / "one.txt").write_text("el perro\n")
+    (home / "taken").mkdir()
+    (home / "taken" / "file").write_text("mine")
+    given = [part.format(tiny=tiny) for pair in (GOOD | more).items() for part in pair]
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["adapt", *given])
+    err = capsys.readouterr().err
+    assert raised.value.code == 2 and message in err and err.startswith("error: ") and len(err.splitlines()) == 1, err
+    assert not (home / "out").exists() and not [p for p in artifacts(home) if "models" in p.parts]
+
+
+def test_more_texts_than_a_minute_can_speak_ask_first(tiny, home, monkeypatch, capsys):
+    monkeypatch.setattr(recipe, "MANY_TEXTS", 4)
+    with pytest.raises(UserError, match="5 texts take long .*: call with --yes to go on"):
+        call(tiny, "model")
+    assert "estimate: 5 clips" in capsys.readouterr().out and not (home / "data" / "synthetic").exists()
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda question: "n")
+    with pytest.raises(UserError, match="stopped before 5 texts were spoken"):
+        call(tiny, "model")
+    assert call(tiny, "model", yes=True).clips == 5
+
+
+def test_an_estimate_grows_with_texts_takes_and_tts(tiny):
+    few = recipe.estimate(1000, 20, ["pico"], 1, tiny, 2, 0, 0)
+    many = recipe.estimate(100_000, 2000, ["pico", "kokoro"], 2, tiny, 2, 10, 10)
+    assert (few.clips, many.clips) == (20, 8000) and 1 <= few.minutes < many.minutes and few.megabytes < many.megabytes
+    assert np.isfinite(many.minutes)
