@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from syn2real_utils import __version__
-from syn2real_utils.cli_shared import Json, as_json
+from syn2real_utils.cli_shared import Json, Out, Overwrite, as_json
 from syn2real_utils.cli_vector import vector
 from syn2real_utils.errors import JobError, UserError, disk_full
 

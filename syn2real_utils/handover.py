@@ -10,7 +10,8 @@ import pandas as pd
 
 from syn2real_utils import __version__, machine, proof
 from syn2real_utils.lineage import read_lineage
-from syn2real_utils.modelcard import CARD, LICENCES, PUBLISHED
+from syn2real_utils.modelcard import CARD
+from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
@@ -142,7 +143,7 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "found": found,
         "name": found.path.name,
         "language": profile.corpus.language,
-        "base_model": PUBLISHED.get(name, name),
+        "base_model": origin(name).hub or name,
         "parent": str(lineage.parent)[:12] if lineage else "unknown",
         "tts": [f"{speaker} ({count} clips)" for speaker, count in good.speaker.value_counts().sort_index().items()],
         "minutes": good.duration.sum() / 60,
@@ -153,7 +154,7 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "changes": _records(found.changes),
         "words": _words(page.scored),
         "training": f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
-        "licences": "; ".join(LICENCES.get(part, f"{part}: see its source") for part in made_of),
+        "licences": "; ".join(origin(part).line() for part in made_of),
         "noncommercial": any(candidate.noncommercial for candidate in found.vectors),
         "version": __version__,
         "commit": machine.commit(),
