@@ -22,7 +22,9 @@ from transformers import WhisperForConditionalGeneration
 
 FRAMES_PER_POSITION = 2  # log-mel frames of 10 ms; the encoder's second convolution has stride 2
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
-STAND_INS = 24  # our choice: with 16, and with 32, pretrained and fine-tuned models agree with 30 s about as well
+STAND_INS = (
+    24  # our choice, on clips of domains that the quickstart does not use: benchmarks/README.md has what others gave
+)
 
 
 @contextmanager
