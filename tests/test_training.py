@@ -11,7 +11,8 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
-from syn2real_utils.backbones.whisper import Example, Whisper, encoder_context, stack
+from syn2real_utils.backbones.context import STAND_INS, short_context, stack, stand_ins
+from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
@@ -65,19 +66,61 @@ def test_context_is_cut_to_the_clip_in_steps_and_never_over_30_s(tiny, tmp_path)
         tiny.features(tmp_path / "long.wav")
 
 
-def test_encoder_context_is_put_back_even_after_an_error(tiny):
+def test_the_model_is_put_back_even_after_an_error(tiny, examples):
     model = tiny.load()
-    before = model.model.encoder.embed_positions.weight
+    before, clip = model.model.encoder.embed_positions.weight, examples[0].features[None]
+    unchanged = model(clip_of_30_s(clip), decoder_input_ids=torch.tensor([[1]])).logits
 
     def broken() -> None:
-        with encoder_context(model, 120):
-            assert model.model.encoder.embed_positions.weight.shape[0] == 60
+        with short_context(model, clip) as heard:
+            assert heard.shape[-1] == clip.shape[-1] + 2 * STAND_INS
+            assert model.model.encoder.embed_positions.weight.shape[0] == clip.shape[-1] // 2 + STAND_INS
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         broken()
     assert model.model.encoder.embed_positions.weight is before
     assert model.config.max_source_positions == 1500
+    assert torch.equal(model(clip_of_30_s(clip), decoder_input_ids=torch.tensor([[1]])).logits, unchanged)
+
+
+@pytest.mark.parametrize("heard", [1, 60, 700, 1470, 1476, 1499, 1500])
+def test_stand_ins_share_out_the_silence_once(heard):
+    places, sizes = stand_ins(heard, 1500)
+    assert sum(sizes) == 1500 - heard and len(places) == len(sizes) <= STAND_INS
+    assert places == sorted(set(places)) and all(heard <= place < 1500 for place in places)
+    start = heard
+    for place, size in zip(places, sizes, strict=True):  # each lies in its own block
+        assert start <= place < start + size
+        start += size
+
+
+def test_where_every_position_stands_for_itself_the_result_is_that_of_30_s(tiny, tmp_path):
+    """The last seconds have no more positions than stand-ins: then nothing is left out, and only rounding differs."""
+    model, tokens = tiny.load(), torch.tensor([[1, 2, 3]])
+    clip = tiny.features(tone(tmp_path, 29.3))[None, :, :2960]
+    with torch.inference_mode():
+        whole = model(clip_of_30_s(clip), decoder_input_ids=tokens).logits
+        with short_context(model, clip) as heard:
+            assert heard.shape[-1] == 3000
+            short = model(heard, decoder_input_ids=tokens).logits
+    torch.testing.assert_close(short, whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.real
+def test_the_pretrained_model_hears_with_a_short_context_what_it_hears_at_30_s(base, shared_data, real_clips):
+    """Without stand-ins it loops on contexts cut to the clip."""
+    asr = Whisper(base, "es", PART)
+    model, clips = asr.load(), real_clips["base"]
+    short = asr.transcribe(model, [asr.features(clip) for clip in clips], 4)
+    whole = asr.transcribe(model, [asr.features(clip, full=True) for clip in clips], 4)
+    assert [short[0], short[3]] == [whole[0], whole[3]] == ["Un ciervo embra.", "La Tierra, nuestro planeta."]
+    assert all(len(one) < 2 * len(other) + 10 for one, other in zip(short, whole, strict=True))
+
+
+def clip_of_30_s(features: torch.Tensor) -> torch.Tensor:
+    silence = features.amax((1, 2), keepdim=True) - 2
+    return torch.cat([features, silence.expand(-1, 80, 3000 - features.shape[-1])], dim=-1)
 
 
 def test_labels_pin_language_and_task_and_end(tiny):
@@ -107,17 +150,15 @@ def test_finetune_learns_and_saves_a_folder_that_transformers_opens(tiny, exampl
     assert any(not torch.equal(moved[key], start[key]) for key in start)
     assert torch.equal(moved["model.encoder.embed_positions.weight"], start["model.encoder.embed_positions.weight"])
     loss = [
-        tiny.load(folder)(**tiny.collate([Example(tiny_pad(e.features), e.labels) for e in examples])).loss.item()
+        tiny.load(folder)(
+            **tiny.collate([Example(clip_of_30_s(e.features[None])[0], e.labels) for e in examples])
+        ).loss.item()
         for folder in (None, tmp_path / "out")
     ]
     assert loss[1] < loss[0] - 0.3
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_source_positions"] == 1500
     assert not (tmp_path / "out" / "checkpoints").exists()
     pipeline("automatic-speech-recognition", model=str(tmp_path / "out"))
-
-
-def tiny_pad(features: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.pad(features, (0, 3000 - features.shape[-1]), value=float(features.max()) - 2)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -52,3 +52,14 @@ def real_source() -> Path:
 def wer(rows: pd.DataFrame, texts: list[str]) -> float:
     """WER in percent of transcripts of `rows`."""
     return round(statistics.corpus_wer(score(rows, texts, profile().corpus.language)), 2)
+
+
+def context_gap(rows: pd.DataFrame, own: list[str], full: list[str]) -> dict[str, float]:
+    """WER of transcripts at 30 s less that of transcripts at the clip's own context, in points, with its interval."""
+    scored = [
+        score(rows, texts, profile().corpus.language).assign(context=context)
+        for context, texts in ((statistics.CLIP, own), (statistics.FULL, full))
+    ]
+    named = pd.concat(scored).assign(target="unseen", tts="real", seed=profile().seeds[0], lam=0.0)
+    gap = statistics.context_gaps(named).iloc[0]
+    return {name: round(float(gap[name]), 2) for name in ("difference", "ci_low", "ci_high")}
