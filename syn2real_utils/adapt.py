@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, handover, proof, recipe, selection, stages, vectorpick
+from syn2real_utils import checkpoints, handover, hub, proof, recipe, selection, stages, vectorpick
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import UserError, names
@@ -23,7 +23,7 @@ from syn2real_utils.order import Order
 from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.progress import say
 from syn2real_utils.store import Artifact, Store
-from syn2real_utils.vectorpick import DEVEL, Candidate, Scaling
+from syn2real_utils.vectorpick import DEVEL, Scaling, Vector
 
 FORMAT = 1  # raise it when `_kept` would make something else
 
@@ -35,7 +35,7 @@ class Made:
     synthetic: pd.DataFrame  # every synthetic clip; `quality` says which were trained on
     syn_target: Artifact
     adapted: Artifact
-    picked: list[Candidate]
+    picked: list[Vector]
     scaling: Scaling
     training: TrainingPart
     joint: Artifact | None = None
@@ -67,6 +67,8 @@ def adapt(
     threads: int | None = None,
     overwrite: bool = False,
     yes: bool = False,
+    push_to_hub: str | None = None,
+    private: bool = False,
 ) -> Adapted:
     """Make a model for real speech of a domain from its texts alone.
 
@@ -76,17 +78,22 @@ def adapt(
         backbone: `base`, `tiny.en`, a local Whisper folder or a hub name.
         tts: the engines that speak the texts; their clips are trained on together.
         out: folder to write.
-        vector: `auto` (those that are here for the language and each TTS), `none`, or the folder of one.
-        lam: `auto` (as recorded with the vector, else 0.5), a number, or `devel` (the best on the clips of `devel`).
+        vector: `auto` (those that are here for the language and each TTS), `none`, the folder of one, or its repository
+            `owner/name` on the hub.
+        lam: `auto` (as recorded with the vector, of several the mean, else 0.5), a number, or `devel` (the best on the clips
+            of `devel`).
         domain: what the domain is called; None: as the file.
         takes: clips of each text and TTS.
         keep: share of the pretrained weights in the result, 0 to 1.
-        devel: AudioFolder of real clips that are scored and, but for `lam="devel"`, seen by no step.
+        devel: AudioFolder of real clips that are scored and, but for `lam="devel"`, seen by no step. Where it holds several
+            domains, one of them `domain`, the others show what was forgotten.
         real: AudioFolder of real clips that a rival, `joint`, is trained on beside the synthetic ones.
         seed: of the fine-tunes and of the TTS' schedule.
         threads: None: one for each core. Results are the same bytes for the same number only.
         overwrite: replace a model that stands at `out`.
         yes: do not ask before long work.
+        push_to_hub: repository `owner/name` that the model goes to as well.
+        private: of a repository that is made now: only its owner sees it.
 
     Raises:
         UserError: anything that is the user's to mend.
@@ -111,8 +118,13 @@ def adapt(
         overwrite=overwrite,
         yes=yes,
     )
+    if push_to_hub:
+        hub.check(push_to_hub)
     made = _make(order)
-    return _hand_over(order, made)
+    found = _hand_over(order, made)
+    if push_to_hub:
+        say(f"pushed to {hub.push(found.path, push_to_hub, private)}")
+    return found
 
 
 def _make(order: Order) -> Made:
@@ -121,13 +133,14 @@ def _make(order: Order) -> Made:
     for line in order.texts.lines():
         say(line)
     stages.backbone(profile)  # fetched; knows the language, or says so
+    picked = vectorpick.pick_vectors(
+        order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
+    )
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
     scored, heard = (proof.clips_of(of) if of else None for of in (devel, real))
     if scored is not None and heard is not None:
         proof.check_apart(scored, heard)
-    picked = vectorpick.pick_vectors(
-        order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
-    )
+    own = None if scored is None else _own(scored, order.domain)
     orders.tell_cost(order, 0 if heard is None else len(heard), 0 if scored is None else len(scored))
     texts = order.texts.rows(order.domain)
     synthetic = _speak(profile, texts)
@@ -136,28 +149,30 @@ def _make(order: Order) -> Made:
     profile = profile.model_copy(update={"training": training})
     syn = stages.finetuned_on(profile, clips, _lineage(profile, order.domain, engines))
     scaling = vectorpick.choose_lam(order.lam, picked)
-    if devel and scored is not None and picked and order.lam == DEVEL:
-        curve = proof.lam_curve(devel, syn, vectorpick.vector_folder(picked), scored)
+    if devel and own is not None and picked and order.lam == DEVEL:
+        curve = proof.lam_curve(devel, syn, vectorpick.vector_folder(picked), own)
         scaling = Scaling(selection.choose(curve), "the best on the very clips of --devel: their WER flatters it")
     adapted = _kept(profile, _moved(syn, picked, scaling.lam), order.keep, order.domain)
     made = Made(synthetic, syn, adapted, picked, scaling, training, real=heard)
     if heard is not None:
         both = pd.concat([clips, heard], ignore_index=True)
         made.joint = stages.finetuned_on(profile, both, _lineage(profile, order.domain, [REAL, *engines]))
-    if devel and scored is not None:
-        made.known = proof.known_texts(scored, texts, profile.corpus.language)
+    if devel and scored is not None and own is not None:
+        made.known = proof.known_texts(own, texts, profile.corpus.language)
         made.scored = proof.scores(devel, made.models(), scored)
     return made
 
 
 def _hand_over(order: Order, made: Made) -> Adapted:
     """Write the folder, and say go or no-go."""
-    rates = None if made.scored is None else proof.rates(made.scored)
-    changes = None if made.scored is None else proof.changes(made.scored)
+    own = None if made.scored is None else proof.of_domain(made.scored, order.domain)
+    rates = None if own is None else proof.rates(own)
+    changes = None if own is None else proof.changes(own)
+    domains = None if made.scored is None else proof.by_domain(made.scored)
     go, reason = handover.verdict(order.vector, made.picked, made.scaling.lam, order.keep, changes)
     found = Adapted(
         order.out.resolve(), order.domain, order.texts, int((made.synthetic.quality == "ok").sum()), tuple(made.picked),
-        made.scaling.lam, made.scaling.how, go, reason, rates, changes,
+        made.scaling.lam, made.scaling.how, go, reason, rates, changes, domains,
     )  # fmt: skip
     page = handover.Page(
         order.profile, found, made.training, order.keep, made.synthetic, made.scored, made.known,
@@ -167,6 +182,17 @@ def _hand_over(order: Order, made: Made) -> Adapted:
     for line in handover.told(page):
         say(line)
     return found
+
+
+def _own(scored: pd.DataFrame, domain: str) -> pd.DataFrame:
+    """The clips of `--devel` that prove the model; says which, where it holds several domains."""
+    own = proof.of_domain(scored, domain)
+    if len(there := sorted(set(scored.domain))) > 1:
+        which = (
+            f"those of {domain} prove the model" if len(own) < len(scored) else f"none is '{domain}', so all prove it"
+        )
+        say(f"--devel holds the domains {names(there)}: {which}")
+    return own
 
 
 def _speak(profile: Profile, texts: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +209,7 @@ def _usable(synthetic: pd.DataFrame, file: Path) -> pd.DataFrame:
     return clips
 
 
-def _moved(syn: Artifact, picked: Sequence[Candidate], lam: float) -> Artifact:
+def _moved(syn: Artifact, picked: Sequence[Vector], lam: float) -> Artifact:
     """syn_target + lam * tau; syn_target itself where there is no vector."""
     if not picked:
         return syn

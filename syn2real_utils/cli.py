@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from syn2real_utils import __version__
-from syn2real_utils.cli_shared import Json, Out, Overwrite, as_json
+from syn2real_utils.cli_shared import Json, Out, Overwrite, Private, RepoId, as_json
 from syn2real_utils.cli_vector import vector
 from syn2real_utils.errors import JobError, UserError, disk_full
 
@@ -155,7 +155,9 @@ def adapt(
     tts: Annotated[str, typer.Option(help="Engines that speak the texts, such as kokoro,pico.")],
     out: Out,
     backbone: Annotated[str, typer.Option(help="base, tiny.en, a local folder or a hub name.")] = "base",
-    vector: Annotated[str, typer.Option(help="auto, none, or the folder of a task vector.")] = "auto",
+    vector: Annotated[
+        str, typer.Option(help="auto, none, the folder of a task vector, or owner/name on the hub.")
+    ] = "auto",
     lam: Annotated[str, typer.Option(help="auto, a number, or devel (the best on the clips of --devel).")] = "auto",
     domain: Annotated[str | None, typer.Option(help="What the domain is called; default: as the file.")] = None,
     takes: Annotated[int, typer.Option(help="Clips of each text and TTS.")] = 1,
@@ -166,13 +168,15 @@ def adapt(
     threads: Annotated[int | None, typer.Option(help="Default: one for each core.")] = None,
     overwrite: Overwrite = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before long work.")] = False,
+    repo_id: RepoId = None,
+    private: Private = False,
 ) -> None:
     """Make a model for real speech of your own domain from its texts alone."""
     from syn2real_utils.adapt import adapt as make
 
     make(
         texts, language, backbone, tts, out, vector=vector, lam=lam, domain=domain, takes=takes, keep=keep, devel=devel,
-        real=real, seed=seed, threads=threads, overwrite=overwrite, yes=yes,
+        real=real, seed=seed, threads=threads, overwrite=overwrite, yes=yes, push_to_hub=repo_id, private=private,
     )  # fmt: skip
 
 

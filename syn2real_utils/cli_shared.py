@@ -9,6 +9,10 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
+RepoId = Annotated[
+    str | None, typer.Option("--push-to-hub", metavar="REPO_ID", help="Push it there as well, e.g. me/es-animals.")
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or vector that stands there.")]
 
 

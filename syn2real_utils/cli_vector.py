@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from syn2real_utils.cli_shared import Json, Out, Overwrite, as_json
+from syn2real_utils.cli_shared import Json, Out, Overwrite, Private, RepoId, as_json
 
 vector = typer.Typer(
     help="Task vectors and models on disk: tau = real - syn, base + lam * tau.",
@@ -79,10 +79,8 @@ def publish(
     form: Annotated[str, typer.Option(help="full, or lora: a few MB, of low rank.")] = "full",
     rank: Annotated[int | None, typer.Option(help="Of the form lora; default 8.")] = None,
     overwrite: Overwrite = False,
-    repo_id: Annotated[
-        str | None, typer.Option("--push-to-hub", metavar="REPO_ID", help="Push it there as well, e.g. me/tau-es.")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private.")] = False,
+    repo_id: RepoId = None,
+    private: Private = False,
 ) -> None:
     """Write a run's task vector as a folder for others: with a card, its lam, what to expect of it, and checksums."""
     from syn2real_utils import hub, publish, runs

@@ -1,5 +1,6 @@
 """What `syn2real adapt` hands over: a model folder with card, lineage and report, and one line, go or no-go."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +10,18 @@ import jinja2
 import pandas as pd
 
 from syn2real_utils import __version__, machine, proof
+from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.modelcard import CARD
-from syn2real_utils.origins import origin
+from syn2real_utils.origins import UNKNOWN
 from syn2real_utils.profile import Profile, TrainingPart
+from syn2real_utils.readyruns import base_model, data_of
+from syn2real_utils.readyvector import Data, ReadyVector
 from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
 from syn2real_utils.tensorfiles import published
 from syn2real_utils.texts import Texts
-from syn2real_utils.vectorpick import HOW_TO_MAKE, NONE, Candidate, expected_change
+from syn2real_utils.vectorpick import NONE, Vector, expected_change, recorded_lam
 
 TEMPLATES = Path(__file__).parent / "templates"
 CARD_TEMPLATE, REPORT_TEMPLATE = "adapted_card.md", "adapted_report.md"
@@ -34,13 +38,14 @@ class Adapted:
     domain: str
     texts: Texts
     clips: int  # that were trained on
-    vectors: tuple[Candidate, ...]
+    vectors: tuple[Vector, ...]
     lam: float
     lam_how: str
     go: bool
     reason: str
     wer: pd.DataFrame | None  # with --devel: `proof.RATES`
     changes: pd.DataFrame | None  # with --devel: `proof.CHANGES`
+    domains: pd.DataFrame | None  # with --devel of several domains: `proof.by_domain`
 
     def line(self) -> str:
         """Go or no-go, with the reason."""
@@ -62,7 +67,7 @@ class Page:
 
 
 def verdict(
-    choice: str, picked: Sequence[Candidate], lam: float, keep: float, changes: pd.DataFrame | None
+    choice: str, picked: Sequence[Vector], lam: float, keep: float, changes: pd.DataFrame | None
 ) -> tuple[bool, str]:
     """Whether to use the model, and why, in one line.
 
@@ -76,19 +81,20 @@ def verdict(
         return False, f"{told}: it is not surely better, keep pretrained or give more texts"
     if not picked:
         why = "no vector was asked for" if choice == NONE else "no vector was found"
-        return (
-            False,
-            f"{why}, so this is syn_target, whose gap to real speech is open: {HOW_TO_MAKE}, or prove it with --devel",
-        )
+        gap = "so this is syn_target, whose gap to real speech is open"
+        return False, f"{why}, {gap}: make one with 'syn2real run', or prove this with --devel"
     expected = expected_change(picked)
     if expected is None:
         return True, "a vector was applied, but it does not say what it gained: prove it with --devel"
-    told = f"the vector changed WER by {expected[0]:+.1f} to {expected[1]:+.1f} % where it was made"
+    where = "the vector changed WER by {} where it was made"
+    if len(picked) > 1:
+        where = "each of the vectors alone changed WER by {} where it was made"
+    told = where.format(f"{expected[0]:+.1f} to {expected[1]:+.1f} %")
     if expected[1] >= 0:
         return False, f"{told}, which includes no gain: prove it with --devel"
-    recorded = [candidate.lam for candidate in picked]
-    if keep or any(other is not None and abs(other - lam) > 1e-9 for other in recorded):
-        return True, f"{told}, at its own lam and without --keep: prove this one with --devel"
+    low_rank = any(isinstance(vector, ReadyVector) and vector.about.form != "full" for vector in picked)
+    if keep or low_rank or lam != recorded_lam(picked):
+        return True, f"{told}, whole, at its own lam and without --keep: prove this one with --devel"
     return True, told
 
 
@@ -117,6 +123,12 @@ def told(page: Page) -> list[str]:
             f"  {row.model} ({row.context}): WER {row.wer:.1f} % [{row.ci_low:.1f}, {row.ci_high:.1f}]"
             for row in found.wer.itertuples()
         ]
+    if found.domains is not None:
+        lines += [
+            f"  {row.domain}: WER {row.pretrained:.1f} % pretrained, {row.adapted:.1f} % adapted, "
+            f"{change(row.relative_change, row.ci_low, row.ci_high)} (30 s)"
+            for row in found.domains.itertuples()
+        ]
     return [
         *lines,
         f"wrote {found.path}: open it with transformers.pipeline; {CARD} and {REPORT} tell of it",
@@ -125,8 +137,11 @@ def told(page: Page) -> list[str]:
 
 
 def change(relative: float, low: float, high: float) -> str:
-    """A relative change with its interval."""
-    return f"{relative:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    """A relative change with its interval, as far as they are defined."""
+    if math.isnan(relative):
+        return "undefined, for there was no error before"
+    interval = "no interval" if math.isnan(low) else f"{low:+.1f}, {high:+.1f}"
+    return f"{relative:+.1f} % [{interval}]"
 
 
 def _values(page: Page, adapted: Artifact) -> dict[str, object]:
@@ -134,8 +149,8 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
     found, profile = page.found, page.profile
     name, tts = profile.backbone.name, [part.name for part in profile.tts]
     lineage = read_lineage(adapted.path)
-    corpora = {(c.lineage.corpus or "unknown").rpartition("-")[0] for c in found.vectors}
-    made_of = [name, *tts, *sorted(corpora)]
+    made_of = [data_of(part) for part in (name, *tts)] + [part for vector in found.vectors for part in vector.data]
+    base = base_model(name)
     good, training = page.synthetic[page.synthetic.quality == "ok"], page.training
     flagged = page.synthetic.quality[page.synthetic.quality != "ok"].value_counts().sort_index()
     return {
@@ -143,19 +158,22 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "found": found,
         "name": found.path.name,
         "language": profile.corpus.language,
-        "base_model": origin(name).hub or name,
+        "base_model": base,
+        "on_hub": bool(HUB_NAME.fullmatch(base)),
         "parent": str(lineage.parent)[:12] if lineage else "unknown",
         "tts": [f"{speaker} ({count} clips)" for speaker, count in good.speaker.value_counts().sort_index().items()],
         "minutes": good.duration.sum() / 60,
         "flagged": flagged.to_dict(),
         "dropped": found.texts.counts(),
-        "expected": expected_change(found.vectors),
+        "gains": [_gain(vector) for vector in found.vectors],
         "rates": _records(found.wer),
         "changes": _records(found.changes),
-        "words": _words(page.scored),
+        "domains": _records(found.domains),
+        "models": [] if page.scored is None else list(dict.fromkeys(page.scored.model)),
+        "words": _words(page.scored, found.domain),
         "training": f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
-        "licences": "; ".join(origin(part).line() for part in made_of),
-        "noncommercial": any(candidate.noncommercial for candidate in found.vectors),
+        "licences": "; ".join(dict.fromkeys(_licence(part) for part in made_of)),
+        "noncommercial": any(part.noncommercial for part in made_of),
         "version": __version__,
         "commit": machine.commit(),
         "CLIP": CLIP,
@@ -167,11 +185,29 @@ def _records(table: pd.DataFrame | None) -> list[dict]:
     return [] if table is None else table.to_dict("records")
 
 
-def _words(scored: pd.DataFrame | None) -> list[dict[str, object]]:
+def _gain(vector: Vector) -> str:
+    """What a vector gained where it was made."""
+    if not isinstance(vector, ReadyVector) or (relative := vector.about.relative_change) is None:
+        return f"{vector.name}: it does not say what it gained where it was made"
+    about = vector.about
+    size = change(relative, *vector.expected)
+    where = f"target {about.target}, TTS {about.tts}, lam {about.lam:g}, protocol {about.protocol}"
+    kept = f" and keeps {100 * about.kept['all']:.0f} % of |tau|^2" if about.kept else ""
+    whole = f"; measured with the whole vector, this one is of low rank {about.rank}{kept}" if about.rank else ""
+    wers = f"from {about.wer_syn_target:.1f} to {about.wer_adapted:.1f} %"
+    return f"{vector.name}: {size} ({100 * about.confidence:g} % interval), {wers} ({where}{whole})"
+
+
+def _licence(part: Data) -> str:
+    return f"{part.name}: see its source" if part.licence == UNKNOWN else f"{part.name} {part.licence}"
+
+
+def _words(scored: pd.DataFrame | None, domain: str) -> list[dict[str, object]]:
     """The words that adapted gained and lost against pretrained, those of the most clips first."""
     if scored is None:
         return []
-    full = scored[scored.context == FULL]
+    full = proof.of_domain(scored, domain)
+    full = full[full.context == FULL]
     gained, lost = proof.words_between(full[full.model == "pretrained"], full[full.model == "adapted"])
     return [
         {"what": what, "total": words.total(), "most": [f"{word} {count}" for word, count in sorted(words.items(), key=lambda i: (-i[1], i[0]))[:MOST_WORDS]]}
@@ -181,10 +217,14 @@ def _words(scored: pd.DataFrame | None) -> list[dict[str, object]]:
 
 def _render(template: str, values: dict[str, object]) -> str:
     environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals["change"] = change
-    return environment.from_string((TEMPLATES / template).read_text(encoding="utf-8")).render(values)
+    return environment.get_template(template).render(values)
 
 
 def _copy(model: Artifact, folder: Path) -> None:

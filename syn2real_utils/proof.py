@@ -42,6 +42,12 @@ def check_apart(devel: pd.DataFrame, real: pd.DataFrame) -> None:
             raise UserError(f"the clip {name} of --devel is {other} of --real too: score clips that are not trained on")
 
 
+def of_domain(rows: pd.DataFrame, domain: str) -> pd.DataFrame:
+    """The rows that prove a model of `domain`: those of the domain where some are called so, else all."""
+    own = rows.domain == domain
+    return rows[own].reset_index(drop=True) if own.any() else rows
+
+
 def known_texts(devel: pd.DataFrame, texts: pd.DataFrame, language: str) -> int:
     """How many of the scored clips say a text that is trained on."""
     trained = {normalise(text, language) for text in texts.transcription}
@@ -84,9 +90,11 @@ def scores(profile: Profile, models: Mapping[str, Artifact | None], rows: pd.Dat
         for context in (CLIP, FULL) if model else (FULL,):
             heard = stages.transcripts(profile, model, rows, full=context == FULL)
             said = heard.set_index("utterance").hypothesis[rows.utterance]
-            parts.append(score(rows, said, profile.corpus.language).assign(model=name, context=context))
+            counted = score(rows, said, profile.corpus.language)
+            parts.append(counted.assign(model=name, context=context, domain=rows.domain.to_numpy()))
     table = pd.concat(parts, ignore_index=True)
-    return table[["model", "context", *(c for c in table if c not in ("model", "context"))]]
+    first = ["model", "context", "domain"]
+    return table[[*first, *(c for c in table if c not in first)]]
 
 
 def rates(scored: pd.DataFrame) -> pd.DataFrame:
@@ -109,6 +117,27 @@ def changes(scored: pd.DataFrame) -> pd.DataFrame:
             numbers = (found.relative, found.low, found.high, found.p, gained.total(), lost.total())
             table.append((model, baseline, *numbers))
     return pd.DataFrame(table, columns=list(CHANGES))
+
+
+def by_domain(scored: pd.DataFrame) -> pd.DataFrame | None:
+    """A row per domain, at 30 s: what each model hears, and adapted against pretrained, which shows what was forgotten.
+
+    Returns:
+        `domain, n_utterances, n_words`, a column with the WER of each model, `relative_change, ci_low, ci_high`; None
+        where there is one domain only.
+    """
+    full = scored[scored.context == FULL]
+    if full.domain.nunique() < 2:
+        return None
+    table = []
+    for domain, rows in full.groupby("domain"):
+        models = dict(list(rows.groupby("model", sort=False)))
+        found = statistics.paired_change(models["adapted"], models["pretrained"])
+        counts = {"n_utterances": len(models["adapted"]), "n_words": int(models["adapted"].n_words.sum())}
+        wers = {model: statistics.corpus_wer(part) for model, part in models.items()}
+        interval = {"relative_change": found.relative, "ci_low": found.low, "ci_high": found.high}
+        table.append({"domain": domain, **counts, **wers, **interval})
+    return pd.DataFrame(table)
 
 
 def words_between(before: pd.DataFrame, after: pd.DataFrame) -> tuple[Counter[str], Counter[str]]:

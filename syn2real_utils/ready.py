@@ -1,5 +1,6 @@
 """Ready vectors: of past runs on this machine, of published folders, and from the Hugging Face hub."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ PLACE = "vectors"  # below the project's folder: where published folders are loo
 def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[Path] = ()) -> list[ReadyVector]:
     """Vectors on this machine for a backbone, a language and some TTS engines: the preferred engine first, then by change.
 
+    Of one change, whole ones come before those of low rank, which have the change of the vector that they come from.
+
     Looked at are the runs, the published folders below vectors/, and `places`. What is found there of another backbone,
     language or engine is left out; only a place that is itself a vector of another backbone is refused.
 
@@ -38,9 +41,9 @@ def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[P
     fits = [v for v in found if v.about.parent == parent and v.language == language and (not tts or v.tts in tts)]
     rank = {name: place for place, name in enumerate(tts)}
 
-    def order(vector: ReadyVector) -> tuple[int, float]:
+    def order(vector: ReadyVector) -> tuple[int, float, bool]:
         change = vector.about.relative_change
-        return rank.get(vector.tts, 0), math.inf if change is None else change
+        return rank.get(vector.tts, 0), math.inf if change is None else change, vector.about.form != "full"
 
     return sorted({vector.path.resolve(): vector for vector in fits}.values(), key=order)
 
@@ -51,7 +54,7 @@ def from_hub(repo_id: str, revision: str | None = None) -> ReadyVector:
     Raises:
         UserError: it cannot be fetched, or is no published vector.
     """
-    return read(hub.pull(repo_id, revision))
+    return dataclasses.replace(read(hub.pull(repo_id, revision)), repository=repo_id)
 
 
 def how_to_make() -> str:

@@ -41,7 +41,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
     change = _row(folder, "changes", target, tts, seed, lam)
     path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
-    data = tuple(_data(name) for name in (profile.backbone.name, profile.corpus.name, tts))
+    data = tuple(data_of(name) for name in (profile.backbone.name, profile.corpus.name, tts))
     return ReadyVector(
         path,
         lineage,
@@ -78,7 +78,8 @@ def base_model(name: str) -> str:
     return origin(name).hub or (name if HUB_NAME.fullmatch(name) else Path(name).name)
 
 
-def _data(name: str) -> Data:
+def data_of(name: str) -> Data:
+    """A backbone, corpus or TTS engine by the name that a profile gives it, as others may know it."""
     found = origin(name)
     shown = OWN if name == "folder" else base_model(name) if found.licence == UNKNOWN else found.name
     return Data(name=shown, licence=found.licence, noncommercial=found.noncommercial)
@@ -125,7 +126,7 @@ def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Pat
 def _copied(exported: Path, noted: dict, lam: float, weights: bool = False) -> bool:
     """Whether a model folder is a copy of the artifact that `noted`, its done.json, tells of; `weights`: compared too."""
     files = noted["files"]
-    if noted["key"]["lam"] != lam or any(
+    if noted["key"].get("lam") != lam or any(  # `adapt` keeps models there that are made without a lam
         not (exported / name).is_file() or (exported / name).stat().st_size != size for name, (size, _) in files.items()
     ):
         return False

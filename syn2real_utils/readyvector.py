@@ -74,6 +74,12 @@ class ReadyVector:
     path: Path  # its folder
     lineage: Lineage
     about: About
+    repository: str | None = None  # where it was fetched from the hub
+
+    @property
+    def name(self) -> str:
+        """What to call it: its folder, or its repository with the commit."""
+        return f"{self.repository} ({self.path.name[:12]})" if self.repository else self.path.name
 
     @property
     def language(self) -> str:
@@ -110,6 +116,11 @@ class ReadyVector:
     def noncommercial(self) -> bool:
         """Whether something that it is made of may not be used commercially."""
         return self.about.noncommercial
+
+    @property
+    def data(self) -> tuple[Data, ...]:
+        """What it is made of."""
+        return self.about.data
 
     def check_parent(self, parent: str) -> "ReadyVector":
         """Return this vector; UserError unless it was made for the pretrained weights `parent`."""

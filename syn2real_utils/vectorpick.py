@@ -1,36 +1,68 @@
-"""Which task vector moves a user's model, and by which lam: one that is named, or one that is here for language and TTS."""
+"""Which task vector moves a user's model, and by which lam: one that is named, or one that lies ready here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syn2real_utils import checkpoints, parameters, stages
+from syn2real_utils import checkpoints, parameters, ready, stages
+from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
 from syn2real_utils.parameters import MismatchError
 from syn2real_utils.progress import say
-from syn2real_utils.store import DONE, Store, sha256
+from syn2real_utils.readyruns import data_of
+from syn2real_utils.readyvector import ABOUT, Data, ReadyVector
+from syn2real_utils.store import Store, sha256
 from syn2real_utils.tensorfiles import VECTOR
+from syn2real_utils.vectors import TaskVector
 
 AUTO, NONE, DEVEL = "auto", "none", "devel"
 LAM = 0.5  # our choice where nothing was chosen: the middle of the paper's best, 0.3 to 0.6
-HOW_TO_MAKE = "make one with 'syn2real run' on a corpus of the language that has real speech, such as tuxpaint"
-NONCOMMERCIAL = ("slurp",)  # corpora whose recordings may not be used for money
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A vector that could be applied, and what is known of it."""
+class PlainVector:
+    """A vector that was never published: all that is known of it is its lineage. It is asked as a `ReadyVector` is."""
 
-    path: Path
+    path: Path  # its folder, or the file in it
     lineage: Lineage
-    language: str | None
-    tts: str | None
-    domains: tuple[str, ...]
-    lam: float | None = None  # chosen where the vector was made
+    lam: float | None = None
     lam_how: str = ""
-    expected: tuple[float, float] | None = None  # interval of the relative change of WER there, in percent
-    noncommercial: bool = False
+    expected: tuple[float, float] = (math.nan, math.nan)
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.path.name
+
+    @property
+    def language(self) -> str | None:
+        """ISO 639-1."""
+        return (self.lineage.corpus or "").rpartition("-")[2] or None
+
+    @property
+    def tts(self) -> str | None:
+        """The engine of its syn_source."""
+        return self.lineage.tts
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Its source domains."""
+        return self.lineage.domains
+
+    @property
+    def data(self) -> tuple[Data, ...]:
+        """The recordings and the TTS engine that it is made of."""
+        corpus = (self.lineage.corpus or "").rpartition("-")[0] or "recordings of an unknown corpus"
+        return tuple(data_of(name) for name in (corpus, self.tts) if name)
+
+    def load(self) -> TaskVector:
+        """The vector."""
+        return checkpoints.load_vector(self.path)[0]
+
+
+Vector = ReadyVector | PlainVector
 
 
 @dataclass(frozen=True)
@@ -43,8 +75,8 @@ class Scaling:
 
 def check_choice(vector: str, lam: str | float, devel: object) -> None:
     """Raise UserError for a vector or a lam that can be known to be wrong before anything is fetched."""
-    if vector not in (AUTO, NONE):
-        checkpoints.load_vector(vector)
+    if vector not in (AUTO, NONE) and not _on_hub(vector):
+        named(vector).load()
     if lam == DEVEL and devel is None:
         raise UserError("--lam devel needs --devel: give the folder of your real clips, or let lam be auto")
     if lam == DEVEL and vector == NONE:
@@ -53,13 +85,29 @@ def check_choice(vector: str, lam: str | float, devel: object) -> None:
         checkpoints.number(lam)
 
 
+def named(choice: str) -> Vector:
+    """The vector of a path, or of a repository `owner/name[@revision]` of the hub, which is fetched.
+
+    Raises:
+        UserError: there is none, it is damaged, or the hub cannot be reached.
+    """
+    if found := _on_hub(choice):
+        say(f"no folder {choice} is here, so the hub is asked for it")
+        return ready.from_hub(*found)
+    path = Path(choice).expanduser()
+    folder = path.parent if path.name == VECTOR else path
+    if (folder / ABOUT).is_file():
+        return ready.read(folder)
+    return PlainVector(path, checkpoints.load_vector(path)[1])
+
+
 def pick_vectors(
     choice: str, backbone: Path, parent: str, language: str, tts: Sequence[str], domain: str
-) -> list[Candidate]:
+) -> list[Vector]:
     """The vectors of which the mean is applied; [] where none is wanted or known.
 
     Args:
-        choice: `auto`, `none`, or the path of a vector.
+        choice: `auto`, `none`, the path of a vector, or its repository on the hub.
         backbone: folder of the pretrained weights.
         parent: their hash.
         language: of the texts.
@@ -67,99 +115,105 @@ def pick_vectors(
         domain: of the texts; a vector of other domains is better, for it has not heard the speech that may prove it.
 
     Raises:
-        UserError: the vector that is named is of other pretrained weights, or of another shape.
+        UserError: a vector that is damaged, or that is named and of other pretrained weights or of another shape.
     """
     if choice == NONE:
         return []
     if choice != AUTO:
-        return [_named(Path(choice), backbone, parent, language, tts)]
-    there = _find(parent, language, tts)
-    picked = []
+        return [_fitting(named(choice), backbone, parent, language, tts)]
+    there = ready.find(parent, language, tts)
+    picked: list[Vector] = []
     for engine in tts:
-        if own := [c for c in there if c.tts == engine]:
-            picked.append(min(own, key=lambda c: domain in c.domains))  # of equals the first, which is the best
-            if domain in picked[-1].domains:
-                say(
-                    f"  warning: the vector {picked[-1].path.name} comes from real speech of '{domain}' too: no proof for it"
-                )
-        else:
-            say(f"no vector of {engine} in '{language}' for these weights is here: {HOW_TO_MAKE}")
+        own = [vector for vector in there if vector.tts == engine]
+        if not own:
+            say(f"no vector of {engine} in '{language}' for these weights is here")
+            continue
+        best = min(own, key=lambda vector: domain in vector.domains)  # of equals the first, which is the best
+        best.load()  # a damaged one is refused before anything is spoken
+        picked.append(best)
+        if domain in best.domains:
+            say(f"  warning: the vector {best.name} comes from real speech of '{domain}' too: no proof for it")
+    if not picked:
+        say(ready.how_to_make())
     return picked
 
 
-def choose_lam(lam: str | float, picked: Sequence[Candidate]) -> Scaling:
+def choose_lam(lam: str | float, picked: Sequence[Vector]) -> Scaling:
     """The lam that is asked for, else the one recorded with the vectors, else `LAM`."""
     if not picked:
         return Scaling(0.0, "there is no vector to scale")
     if lam not in (AUTO, DEVEL):
         return Scaling(checkpoints.number(lam), "as it was asked for")
-    recorded = [c.lam for c in picked if c.lam is not None]
-    if len(recorded) < len(picked):
-        return Scaling(LAM, f"our default, because no lam was recorded with {'a' if recorded else 'the'} vector")
-    how = picked[0].lam_how or "as recorded with the vector"
-    return Scaling(sum(recorded) / len(recorded), how if len(picked) == 1 else f"{how}; mean of {len(picked)} vectors")
+    if (mean := recorded_lam(picked)) is None:
+        return Scaling(LAM, "our default, because no lam was recorded with the vector")
+    how = f"chosen by {picked[0].lam_how}"
+    if len(picked) == 1:
+        return Scaling(mean, f"recorded with the vector ({how})")
+    each = " and ".join(f"{vector.lam:g} ({vector.tts})" for vector in picked)
+    return Scaling(mean, f"mean of {each}, recorded with the vectors ({how})")
 
 
-def expected_change(picked: Sequence[Candidate]) -> tuple[float, float] | None:
+def recorded_lam(picked: Sequence[Vector]) -> float | None:
+    """The mean of the lams that were recorded with the vectors; None where one has none."""
+    lams = [vector.lam for vector in picked if vector.lam is not None]
+    return round(sum(lams) / len(lams), 6) if lams and len(lams) == len(picked) else None
+
+
+def expected_change(picked: Sequence[Vector]) -> tuple[float, float] | None:
     """Interval of the relative change that the vectors made elsewhere, in percent: from the best to the worst of them."""
-    known = [c.expected for c in picked if c.expected is not None]
-    if not known or len(known) < len(picked):
+    known = [vector.expected for vector in picked]
+    if not known or any(math.isnan(number) for interval in known for number in interval):
         return None
     return min(low for low, _ in known), max(high for _, high in known)
 
 
-def vector_folder(picked: Sequence[Candidate]) -> tuple[Path, str]:
+def vector_folder(picked: Sequence[Vector]) -> tuple[Path, str]:
     """The folder of the vector that is applied, the mean where there are several, and the hash of what is in it."""
-    hashes = [sha256(_file(candidate.path)) for candidate in picked]
+    hashes = [sha256(vector.path / VECTOR if vector.path.is_dir() else vector.path) for vector in picked]
     if len(picked) == 1:
         return picked[0].path, hashes[0]
-    label = f"{'+'.join(str(c.tts) for c in picked)}-mean{len(picked)}"
+    label = f"{'+'.join(str(vector.tts) for vector in picked)}-mean{len(picked)}"
     found = Store().build(
         stages.ADAPTED,  # beside what it is for: no vector of a run
         label,
         {"kind": "mean of vectors", "files": hashes},
-        lambda into: checkpoints.mean([c.path for c in picked], into, overwrite=True),
+        lambda into: checkpoints.mean([vector.path for vector in picked], into, overwrite=True),
     )
     return found.path, found.fingerprint
 
 
-def _named(path: Path, backbone: Path, parent: str, language: str, tts: Sequence[str]) -> Candidate:
-    tau, lineage = checkpoints.load_vector(path)
-    if lineage.parent is None:
-        say(f"  warning: the vector {path} does not say of which pretrained weights it is: only its shape is checked")
-    elif lineage.parent != parent:
+def _on_hub(choice: str) -> tuple[str, str | None] | None:
+    """Repository and revision where a choice names one. What stands in a folder that is here, or should, is a path."""
+    found = HUB_NAME.fullmatch(choice)
+    if not found or Path(choice).exists() or Path(choice).parent.is_dir():
+        return None
+    return found[1], found[2]
+
+
+def _fitting(vector: Vector, backbone: Path, parent: str, language: str, tts: Sequence[str]) -> Vector:
+    """The vector that was named; says what is odd about it."""
+    if isinstance(vector, ReadyVector):
+        vector.check_parent(parent)
+    elif vector.lineage.parent is None:
+        say(
+            f"  warning: the vector {vector.path} does not say of which pretrained weights it is: only its shape is checked"
+        )
+    elif vector.lineage.parent != parent:
         raise UserError(
-            f"the vector {path} is of other pretrained weights ({lineage.parent[:12]}) than the backbone "
+            f"the vector {vector.path} is of other pretrained weights ({vector.lineage.parent[:12]}) than the backbone "
             f"({parent[:12]}): use the backbone that it was made with, or another vector"
         )
+    shapes = parameters.shapes(checkpoints.load_state(backbone))
     try:
-        parameters.check_same(parameters.shapes(checkpoints.load_state(backbone)), tau.shapes(), "the backbone", "it")
+        parameters.check_same(shapes, vector.load().shapes(), "the backbone", "it")
     except MismatchError as error:
-        raise UserError(f"the vector {path} does not fit the backbone: {error}") from error
-    found = _candidate(path, lineage)
-    if found.language not in (None, language):
-        say(f"  warning: the vector {path} comes from speech in '{found.language}', the texts are in '{language}'")
-    if found.tts not in (None, *tts):
-        say(f"  warning: the vector {path} is of the TTS {found.tts}, the texts are spoken by {' and '.join(tts)}")
-    return found
-
-
-def _find(parent: str, language: str, tts: Sequence[str]) -> list[Candidate]:
-    """Vectors of past runs on this machine, those of the most domains first, and of these the newest."""
-    found = []
-    for done in (Store().root / stages.VECTORS).glob(f"*/{DONE}"):
-        candidate = _candidate(done.parent, checkpoints.load_vector(done.parent)[1])
-        if (candidate.lineage.parent, candidate.language) == (parent, language) and candidate.tts in tts:
-            found.append((-len(candidate.domains), -done.stat().st_mtime, str(done), candidate))
-    return [candidate for *_, candidate in sorted(found, key=lambda item: item[:3])]
-
-
-def _candidate(path: Path, lineage: Lineage) -> Candidate:
-    corpus, _, language = (lineage.corpus or "").rpartition("-")
-    return Candidate(
-        path, lineage, language or None, lineage.tts, lineage.domains, noncommercial=corpus in NONCOMMERCIAL
-    )
-
-
-def _file(path: Path) -> Path:
-    return path / VECTOR if path.is_dir() else path
+        raise UserError(f"the vector {vector.path} does not fit the backbone: {error}") from error
+    if vector.language not in (None, language):
+        say(
+            f"  warning: the vector {vector.name} comes from speech in '{vector.language}', the texts are in '{language}'"
+        )
+    if vector.tts not in (None, *tts):
+        say(
+            f"  warning: the vector {vector.name} is of the TTS {vector.tts}, the texts are spoken by {' and '.join(tts)}"
+        )
+    return vector

@@ -1,6 +1,5 @@
 """From texts to a model: the whole path with a tiny random Whisper and Pico, resumption, the algebra to the bit, errors."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
-from syn2real_utils import audio, checkpoints, cli, handover, proof, recipe, stages, training, vectorpick
+from syn2real_utils import audio, checkpoints, cli, handover, proof, recipe, training, vectorpick
 from syn2real_utils.adapt import adapt
 from syn2real_utils.backbones import sources, whisper
 from syn2real_utils.checkpoints import load_state
@@ -19,6 +18,8 @@ from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
 from syn2real_utils.store import Store
 from syn2real_utils.tts.pico import Pico
+from syn2real_utils.vectorpick import PlainVector, Scaling
+from tests.made_run import moved
 
 TEXTS = [
     "el perro ladra",
@@ -59,15 +60,9 @@ def home(tmp_path, monkeypatch) -> Path:
 
 def vector_of(tiny: Path, out: Path, tts: str = "pico", corpus: str = "voices-es", **more) -> Path:
     """A task vector of the tiny backbone, of models that were moved at random."""
-    model, parent = WhisperForConditionalGeneration.from_pretrained(tiny), checkpoints.weights_hash(tiny)
-    folders = []
+    parent, folders = checkpoints.weights_hash(tiny), []
     for name, speech in (("real", "real"), ("syn", tts)):
-        torch.manual_seed(len(tts) + len(name))
-        with torch.no_grad():
-            for tensor in model.parameters():
-                tensor.add_(0.05 * torch.randn_like(tensor))
-        folders.append(out.with_name(f"{out.name}-{name}"))
-        model.save_pretrained(folders[-1])
+        folders.append(moved(tiny, out.with_name(f"{out.name}-{name}"), len(tts) + len(name)))
         known = {"architecture": checkpoints.architecture(tiny), "parent": parent, "domains": ("comida", "ropa")} | more
         checkpoints.write_lineage(folders[-1], Lineage(kind="model", corpus=corpus, speech=speech, **known))
     checkpoints.subtract(*folders, out)
@@ -87,13 +82,13 @@ def artifacts(home: Path) -> dict[Path, int]:
     }
 
 
-def clips(home: Path, name: str, said: list[str], seed: int) -> Path:
+def clips(home: Path, name: str, said: list[str], seed: int, domains: str | list[str] = "mine") -> Path:
     """An AudioFolder of clips that stand for a user's real ones."""
     folder, pico = home / name, Pico(Store(home))
     folder.mkdir()
     for i, text in enumerate(said):
         audio.write(folder / f"{i}.wav", pico.speak(text, "es-ES", "es", seed + i)[0])
-    rows = pd.DataFrame({"file_name": [f"{i}.wav" for i in range(len(said))], "transcription": said, "domain": "mine"})
+    rows = pd.DataFrame({"file_name": [f"{i}.wav" for i in range(len(said))], "transcription": said, "domain": domains})
     rows.to_csv(folder / "metadata.csv", index=False)
     return folder
 
@@ -194,30 +189,13 @@ def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatc
         call(tiny, "other", devel=devel, real=devel)
 
 
-def test_auto_takes_the_vectors_of_past_runs_of_this_backbone_language_and_tts(tiny, home, capsys):
-    parent, place = checkpoints.weights_hash(tiny), home / stages.VECTORS
-    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "animales") == []
-    assert f"no vector of pico in 'es' for these weights is here: {vectorpick.HOW_TO_MAKE}" in capsys.readouterr().out
-    made = {
-        "a": {}, "french": {"corpus": "voices-fr"}, "other": {"parent": "0" * 64}, "kokoro": {"tts": "kokoro"},
-        "own": {"domains": ("animales", "comida", "ropa")},
-    }  # fmt: skip
-    for name, more in made.items():
-        folder = vector_of(tiny, place / name, **more)
-        (folder / "done.json").write_text(json.dumps({"files": {}}))
-    picked = vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico", "kokoro"], "animales")
-    assert [c.path.name for c in picked] == ["a", "kokoro"], "one that did not hear the domain goes first"
-    assert vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico"], "plantas")[0].path.name == "own", (
-        "more domains"
-    )
-    folder, _ = vectorpick.vector_folder(picked)
-    mean, parts = (checkpoints.load_vector(folder)[0], [checkpoints.load_vector(c.path)[0] for c in picked])
-    name = "model.encoder.conv1.weight"
-    assert torch.allclose(mean.tensors[name], (parts[0].tensors[name] + parts[1].tensors[name]) / 2)
+def test_a_plain_vector_of_other_weights_or_another_shape_is_refused(tiny, home):
+    parent = checkpoints.weights_hash(tiny)
+    other = vector_of(tiny, home / "other", parent="0" * 64)
     with pytest.raises(UserError, match="is of other pretrained weights .000000000000. than the backbone"):
-        vectorpick.pick_vectors(str(place / "other"), tiny, parent, "es", ["pico"], "animales")
-    short = checkpoints.load_vector(place / "a")[0]
-    short.tensors.pop(name)
+        vectorpick.pick_vectors(str(other), tiny, parent, "es", ["pico"], "animales")
+    short = checkpoints.load_vector(other)[0]
+    short.tensors.pop("model.encoder.conv1.weight")
     checkpoints.save_vector(home / "short", short, Lineage(kind="vector", architecture="w"))
     with pytest.raises(
         UserError, match="short does not fit the backbone: 'model.encoder.conv1.weight' is in the backbone"
@@ -235,19 +213,24 @@ def test_words_gained_and_lost_are_those_of_the_reference():
 
 def test_go_and_no_go():
     known = Lineage(kind="vector", architecture="w")
-    made = [vectorpick.Candidate(Path("tau"), known, "es", "pico", (), 0.6, "chosen there", (-20.0, -5.0))]
-    unsure = [vectorpick.Candidate(Path("tau"), known, "es", "pico", (), 0.6, "", (-20.0, 1.0))]
+    made = [PlainVector(Path("tau"), known, 0.6, "guessing", (-20.0, -5.0))]
+    unsure = [PlainVector(Path("tau"), known, 0.6, "", (-20.0, 1.0))]
     assert handover.verdict("auto", made, 0.6, 0.0, None)[0]
     assert "prove this one" in handover.verdict("auto", made, 0.9, 0.0, None)[1]
     go, reason = handover.verdict("auto", unsure, 0.6, 0.0, None)
     assert not go and "-20.0 to +1.0 %" in reason and "includes no gain" in reason
-    assert handover.verdict("auto", [], 0.0, 0.0, None) == (False, handover.verdict("auto", [], 0.0, 0.0, None)[1])
+    go, reason = handover.verdict("auto", [], 0.0, 0.0, None)
+    assert not go and "no vector was found" in reason and "\n" not in reason
     columns = {"model": "adapted", "baseline": "pretrained", "p": 0.01, "gained": 3, "lost": 1}
     better = pd.DataFrame([columns | {"relative_change": -30.0, "ci_low": -45.0, "ci_high": -10.0}])
     assert handover.verdict("auto", unsure, 0.6, 0.0, better)[0]
     go, reason = handover.verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0))
     assert not go and "[-45.0, +2.0]" in reason and "not surely better" in reason
-    assert vectorpick.choose_lam("auto", made).lam == 0.6 and vectorpick.choose_lam("auto", made).how == "chosen there"
+    both = [*made, PlainVector(Path("tau"), known, 0.9, "guessing", (-9.0, -1.0))]
+    assert vectorpick.choose_lam("auto", made) == Scaling(0.6, "recorded with the vector (chosen by guessing)")
+    assert vectorpick.choose_lam("auto", both).lam == 0.75 and "mean of 0.6" in vectorpick.choose_lam("auto", both).how
+    go, reason = handover.verdict("auto", both, 0.75, 0.0, None)
+    assert go and "each of the vectors alone changed WER by -20.0 to -1.0 %" in reason
     assert vectorpick.choose_lam("0.2", made).lam == 0.2 and vectorpick.choose_lam("auto", []).lam == 0.0
 
 

@@ -44,9 +44,9 @@ def make(folder: Path, seed: int, size: int = 16, dtype: torch.dtype = torch.flo
     return folder
 
 
-def trained(folder: Path, seed: int, parent: Path, speech: str, domains: list[str], **how: object) -> Path:
-    """As `make`, with the lineage of a fine-tuned model."""
-    make(folder, seed, **how)
+def trained(folder: Path, seed: int, parent: Path, speech: str, domains: list[str], moved=make, **how: object) -> Path:
+    """As `make`, or another function of folder and seed, with the lineage of a fine-tuned model."""
+    moved(folder, seed, **how)
     lineage = Lineage(
         kind="model",
         architecture=checkpoints.architecture(folder),
