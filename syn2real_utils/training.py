@@ -1,7 +1,6 @@
 """Fine-tune a backbone with transformers.Trainer; clips of like length share a batch."""
 
 import contextlib
-import gc
 import json
 import random
 import shutil
@@ -18,6 +17,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from syn2real_utils import machine
 from syn2real_utils.backbones.context import short_context
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.profile import TrainingPart
@@ -83,7 +83,7 @@ def finetune(
     model.config.use_cache = True
     save(backbone, model, into)
     del trainer, model  # they refer to each other: without a collection two models and their optimisers meet in memory
-    gc.collect()  # the memory stays with the process: the next fine-tune takes it again, which saves it a second
+    machine.give_back_memory()
 
 
 @contextlib.contextmanager
