@@ -14,24 +14,63 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine, text
+from syn2real_utils import checkpoints, machine
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
-from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
 from syn2real_utils.progress import say
+from syn2real_utils.speech import (
+    check,
+    check_domains_and_folds,
+    corpus,
+    folds,
+    has_corpus,
+    real_rows,
+    source_domains,
+    spoken_texts,
+    synthetic,
+    synthetic_rows,
+    test_rows,
+    training_rows,
+)
 from syn2real_utils.store import Artifact, Store, fingerprint
-from syn2real_utils.tts.base import check_tts, synthesize
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
     from syn2real_utils.backbones.whisper import Whisper
 
+__all__ = [
+    "VectorSpec",
+    "adapted",
+    "backbone",
+    "check",
+    "check_domains_and_folds",
+    "corpus",
+    "finetuned",
+    "finetuned_on",
+    "folds",
+    "has_corpus",
+    "model_key",
+    "parent",
+    "pretrained",
+    "real_rows",
+    "source_domains",
+    "spoken_texts",
+    "syn_target",
+    "synthetic",
+    "synthetic_rows",
+    "task_vector",
+    "test_rows",
+    "training_rows",
+    "transcripts",
+    "vector",
+    "vector_models",
+]
+
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"corpus": 1, "synthetic": 1, "model": 3, "transcripts": 3}
-CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
+VERSIONS = {"model": 3, "transcripts": 3}
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
 ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
@@ -47,82 +86,6 @@ class VectorSpec:
     seed: int
 
 
-def check(profile: Profile) -> None:
-    """Raise UserError for what can be known to be wrong before anything is fetched: an unknown TTS, voice or language."""
-    for part in profile.tts:
-        check_tts(part.name, profile.corpus.language, part.voices)
-
-
-def corpus(profile: Profile) -> Artifact:
-    """The corpus as an AudioFolder with folds."""
-    part, folds, store = profile.corpus, profile.evaluation.folds, Store()
-    return store.build(*_corpus_address(profile), lambda into: prepare(part, folds, store, into))
-
-
-def has_corpus(profile: Profile) -> bool:
-    """Whether the corpus was prepared already."""
-    return Store().find(*_corpus_address(profile)) is not None
-
-
-def real_rows(profile: Profile) -> pd.DataFrame:
-    """The real utterances of the profile's domains, with the `path` of each clip."""
-    rows = read_audiofolder(corpus(profile).path)
-    named = [] if profile.sources == "all" else profile.sources
-    check_domains(rows, [*profile.targets, *named])
-    return rows[rows.domain.isin([*profile.targets, *named])].reset_index(drop=True) if named else rows
-
-
-def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
-    """The source domains of a target, sorted: the profile's sources but the target itself."""
-    rows = real_rows(profile)
-    named = set(rows.domain) if profile.sources == "all" else set(profile.sources)
-    found = tuple(sorted(named - {profile.check_target(target)}))
-    if len(found) < 2:
-        raise UserError(
-            f"target '{target}' has {len(found)} source domains: at least 2 are needed, add some to `sources`"
-        )
-    return found
-
-
-def check_domains_and_folds(profile: Profile) -> None:
-    """Raise UserError unless every target has source domains, and every domain has clips in every fold."""
-    for target in profile.targets:
-        for domain in (target, *source_domains(profile, target)):
-            for fold in folds(profile):
-                test_rows(profile, domain, fold)
-
-
-def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
-    """The texts of one domain of the corpus spoken by one TTS engine, as an AudioFolder."""
-    check(profile)
-    rows = real_rows(profile)
-    return spoken_texts(profile, tts, rows[rows.domain == domain])
-
-
-def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
-    """Texts of one domain, of whatever origin, spoken by one TTS engine, as an AudioFolder."""
-    part, language, store = profile.tts_part(tts), profile.corpus.language, Store()
-    columns = ["text_id", "transcription", "split", "fold"]
-    texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
-    key = {
-        "version": VERSIONS["synthetic"],
-        "text": text.VERSION,
-        "tts": part.model_dump(),
-        "language": language,
-        "texts": texts,
-    }
-    label = f"{tts}-{language}-{rows.domain.iloc[0]}"
-    return store.build(
-        SYNTHETIC, label, key, lambda into: synthesize(rows, part, language, store, into, profile.threads)
-    )
-
-
-def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:
-    """All synthetic utterances of some domains; `quality` says what is wrong with a clip, or "ok"."""
-    folders = [synthetic(profile, tts, domain).path for domain in domains]
-    return pd.concat([read_audiofolder(folder, synthetic=True) for folder in folders], ignore_index=True)
-
-
 def pretrained(profile: Profile) -> Path:
     """The folder of the backbone as downloaded, fetched and converted at first use."""
     return sources.resolve(profile.backbone.name, Store())
@@ -131,50 +94,6 @@ def pretrained(profile: Profile) -> Path:
 def backbone(profile: Profile) -> "Whisper":
     """Features, tokens and decoding of the backbone."""
     return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
-
-
-def training_rows(
-    profile: Profile, speech: str, domains: Sequence[str], held_out: int | None = None, known: bool = False
-) -> pd.DataFrame:
-    """What a model is fine-tuned on: real speech or that of one TTS, without the texts of fold `held_out`.
-
-    Where the corpus has an official split: its train part and, of synthetic speech, no text that its test part holds, unless
-    the texts are `known` (protocol `catalogue`). Synthetic clips that quality control flagged are left out.
-    """
-    real = real_rows(profile)
-    real = real[real.domain.isin(domains)]
-    rows = real
-    if speech != REAL:
-        rows = synthetic_rows(profile, speech, domains)
-        rows = rows[rows.quality == "ok"]
-        if not known:
-            rows = rows[~rows.text_id.isin(real.text_id[real.split == "test"])]
-    if not known:
-        rows = rows[rows.split.isin(["", "train"])]
-    if held_out is not None:
-        rows = rows[rows.fold != held_out]
-    if rows.empty:
-        raise UserError(f"no {speech} speech of {names(domains)} to train on: see the reports of corpus and TTS")
-    return rows.sort_values("utterance").reset_index(drop=True)
-
-
-def test_rows(profile: Profile, domain: str, fold: int | None) -> pd.DataFrame:
-    """The real utterances of a domain that are scored: of one fold, or of the official test part."""
-    rows = real_rows(profile)
-    rows = rows[(rows.domain == domain) & rows.split.isin(["", "test"]) & ((rows.fold == fold) | (fold is None))]
-    if rows.empty:
-        raise UserError(f"domain '{domain}' has no real clips to score{'' if fold is None else f' in fold {fold}'}")
-    return rows.reset_index(drop=True)
-
-
-def folds(profile: Profile) -> list[int | None]:
-    """The parts of a domain that are scored in turn; [None]: all at once.
-
-    All at once where the texts are known (protocol `catalogue`) and where the corpus has an official split.
-    """
-    if profile.evaluation.protocol == "catalogue" or (real_rows(profile).split != "").any():
-        return [None]
-    return list(range(profile.evaluation.folds))
 
 
 def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | None) -> Artifact:
@@ -392,27 +311,6 @@ def _backbone_key(profile: Profile) -> dict:
 def _fingerprint_of(clip: Path) -> str:
     """Fingerprint of the artifact that a clip lies in: `<label>-<fingerprint>/clips/<domain>/<clip>`."""
     return clip.parents[2].name.rsplit("-", 1)[1]
-
-
-def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
-    part = profile.corpus
-    key = {
-        "version": VERSIONS["corpus"],
-        "text": text.VERSION,
-        "corpus": part.model_dump(mode="json"),
-        "folds": profile.evaluation.folds,
-        "files": _user_files(part.path),
-    }
-    return CORPORA, f"{part.name}-{part.language}", key
-
-
-def _user_files(path: str | None) -> list[list[object]] | None:
-    """Name, size and time of every file of a user's folder: when one changes, the corpus is prepared anew."""
-    if path is None or not Path(path).expanduser().is_dir():
-        return None
-    root = Path(path).expanduser()
-    stats = {str(p.relative_to(root)): p.stat() for p in sorted(root.rglob("*")) if p.is_file()}
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()]
 
 
 @lru_cache(maxsize=4)
