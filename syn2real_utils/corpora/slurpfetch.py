@@ -36,6 +36,9 @@ AUDIO = "https://zenodo.org/record/4274930/files/slurp_real.tar.gz"  # as the re
 AUDIO_CHECKSUM = "md5:9efc0f058ced47bf5131c7cb2cade513"  # as Zenodo publishes it, seen in three public reports
 ENTRIES = 72_396  # of the archive
 
+SITES = {"GitHub": f"{TEXT}/devel.jsonl", "Zenodo": AUDIO}  # what must answer before the release can be fetched
+
+LABELS = {"official": "slurp-en", "hub": "slurphub-en"}  # in the store, by `corpus.source`
 HUB = "jacksukk/slurp"  # what the paper's released code reads
 HUB_FILES = ["*.parquet", "*.csv", "*.jsonl", "*.json", "*.flac", "*.wav", "*.md"]  # no code
 SENTENCES = ("text", "sentence", "transcription")  # how copies of SLURP name the column; the first is this one's
