@@ -105,14 +105,14 @@ def test_headset_alone_merge_and_a_cap(release, tmp_path):
         prepared(tmp_path, part(release, merge={"x": ["moon"]}))
 
 
-def test_zipped_texts_a_clone_of_the_repository_and_a_second_preparation_are_the_same(release, tmp_path):
+def test_zipped_texts_in_a_clone_of_the_repository_and_a_second_preparation_are_the_same(release, tmp_path):
     expected, _, into = prepared(tmp_path, part(release))
     first = {p.relative_to(into): p.read_bytes() for p in into.rglob("*") if p.is_file()}
     zipped = slurp_fixture.write(tmp_path / "zipped", texts=4, zipped=True)
     clone = tmp_path / "clone"
     shutil.copytree(zipped / "slurp", clone / "dataset" / "slurp")
     shutil.copytree(zipped / "slurp_real", clone / "audio" / "slurp_real")
-    for root in (release, zipped, clone):
+    for root in (release, clone):
         _, _, into = prepared(tmp_path, part(root))
         assert {p.relative_to(into): p.read_bytes() for p in into.rglob("*") if p.is_file()} == first
     assert len(expected) == 144

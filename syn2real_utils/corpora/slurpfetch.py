@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -91,7 +92,10 @@ def from_hub(into: Path) -> None:
     """
     write_text_atomic(into / "LICENCE.txt", LICENCE)
     try:
-        convert(_snapshot(HUB, hubnames.pinned(HUB)), into)
+        snapshot = _snapshot(HUB, hubnames.pinned(HUB))
+        convert(snapshot, into)
+        origin = {"source": "hub", "repository": HUB, "commit": snapshot.name}
+        write_text_atomic(into / "origin.yaml", yaml.safe_dump(origin, sort_keys=False))
     except UserError:
         _leave_no_trace(into)
         raise
