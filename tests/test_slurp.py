@@ -90,7 +90,7 @@ def test_checks_count_what_must_be_known(release, tmp_path, capsys):
     assert report.dropped == {"no audio file": 1, "the audio cannot be read": 1} and len(rows) == 142
     said = capsys.readouterr().out
     assert "texts also in train: validation 0, test 1" in said and "recordings without audio: 1" in said
-    assert "alarm: test 2, train 3, validation 1 recordings" in said
+    assert "alarm: train 3, validation 1, test 2 recordings" in said
 
 
 def test_headset_alone_merge_and_a_cap(release, tmp_path):

@@ -144,9 +144,11 @@ def checks(rows: pd.DataFrame, dropped: list[tuple[str, str]]) -> pd.DataFrame:
     lost = [reason for _, reason in dropped]
     table.append({"check": "recordings without audio", "split": "", "count": lost.count(NO_AUDIO)})
     table.append({"check": "recordings without a speaker", "split": "", "count": int((rows.speaker == "").sum())})
-    for (domain, split), part in said.groupby(["domain", "split"]):
-        counts = {"recordings": len(part), "takes": part["take"].nunique(), "texts": part.text_id.nunique()}
-        table += [{"check": check, "domain": domain, "split": split, "count": n} for check, n in counts.items()]
+    for domain, rest in said.groupby("domain"):
+        for split in (name for name in SPLITS.values() if (rest.split == name).any()):
+            part = rest[rest.split == split]
+            counts = {"recordings": len(part), "takes": part["take"].nunique(), "texts": part.text_id.nunique()}
+            table += [{"check": check, "domain": domain, "split": split, "count": n} for check, n in counts.items()]
     return pd.DataFrame(table, columns=["check", "domain", "split", "count"]).fillna("")
 
 
