@@ -207,6 +207,17 @@ def test_settings_of_slurp_leave_the_addresses_of_other_corpora_as_they_were():
     assert key["corpus"]["recordings"] == "headset"
 
 
+def test_a_release_that_changes_is_prepared_anew_however_large(tmp_path, monkeypatch):
+    root = slurp_fixture.write(tmp_path / "release", domains=["qa", "iot"])
+    for many in (speech.MANY, 5):  # 12 clips
+        monkeypatch.setattr(speech, "MANY", many)
+        before = speech._user_files(str(root))
+        assert before == speech._user_files(str(root)) and len(before) == (17 if many > 5 else 6)
+        (root / "slurp_real" / f"more-{many}.flac").write_bytes(b"")
+        assert speech._user_files(str(root)) != before
+        (root / "slurp_real" / f"more-{many}.flac").unlink()
+
+
 class Ranged(SimpleHTTPRequestHandler):
     """A server that goes on where it is asked to, and breaks off once after 100 bytes."""
 
