@@ -10,7 +10,8 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
-Protocol = Literal["strict", "catalogue"]
+Protocol = Literal["strict", "catalogue", "paper"]
+Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
 
 class Part(BaseModel):
@@ -54,6 +55,21 @@ class BackbonePart(Part):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
 
 
+class EarlyStoppingPart(Part):
+    """The checkpoint of the lowest WER on real speech of the target's devel part is kept; only in protocol `paper`."""
+
+    steps: Count  # between evaluations
+    patience: Count  # evaluations without a lower WER after which a fine-tune ends
+
+
+class MixedPart(Part):
+    """Protocol `paper`: a first stage on real and synthetic source speech, from which the target model goes on."""
+
+    factor: float = Field(0.1, gt=0)  # of the learning rate in the second stage; released code
+    max_steps: Count | None = None  # of the first stage; None: as every fine-tune
+    patience: Count | None = None  # of the first stage; None: as every fine-tune
+
+
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
@@ -66,6 +82,16 @@ class TrainingPart(Part):
     save_steps: int = Field(
         0, ge=0
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
+    max_steps: Count | None = None  # ends a fine-tune whose epochs would take more
+    early_stopping: EarlyStoppingPart | None = None
+    mixed: MixedPart = MixedPart()
+
+    def first_stage(self) -> "TrainingPart":
+        """How the model on mixed source speech is fine-tuned (protocol `paper`)."""
+        stopping, own = self.early_stopping, self.mixed
+        if stopping and own.patience:
+            stopping = stopping.model_copy(update={"patience": own.patience})
+        return self.model_copy(update={"max_steps": own.max_steps or self.max_steps, "early_stopping": stopping})
 
 
 class EvaluationPart(Part):
@@ -135,6 +161,7 @@ class Profile(Part):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
+    reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
     @model_validator(mode="after")
     def _each_once(self):
@@ -150,6 +177,10 @@ class Profile(Part):
                 raise ValueError(f"{key} must name each of its values once, not {names(values)}")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
+        if self.training.early_stopping and self.evaluation.protocol != "paper":
+            raise ValueError(
+                "training.early_stopping looks at real speech of the target: leave it out, or set evaluation.protocol to paper"
+            )
         return self
 
     def tts_part(self, name: str) -> TtsPart:
@@ -179,17 +210,30 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
     """Read and check a profile.
 
     Args:
-        name: a profile of the package (`quickstart`) or the path of a YAML file.
+        name: a profile of the package (`quickstart`) or the path of a YAML file; its key `extends` names another whose
+            values hold where it has none.
         overrides: dotted key -> value, e.g. {"training.epochs": 1}.
 
     Raises:
         UserError: no such profile, no YAML, or an unknown, missing or ill-typed key.
     """
+    values = _read(name)
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return _rooted(Profile.model_validate(values))
+    except ValidationError as error:
+        raise UserError(f"profile {name}: {_explain(error)}") from error
+
+
+def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
+    """Values of a profile's YAML; what it `extends` is read first, and its own keys replace those."""
     path = FOLDER / f"{name}.yaml"
     if not path.exists():
         path = Path(name)
     if not path.is_file():
-        raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
+        asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
+        raise UserError(f"{asked}: use one of {names(profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -198,12 +242,17 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
-    for key, value in (overrides or {}).items():
-        _set(values, key, value)
-    try:
-        return _rooted(Profile.model_validate(values))
-    except ValidationError as error:
-        raise UserError(f"profile {name}: {_explain(error)}") from error
+    if (base := values.pop("extends", None)) is None:
+        return values
+    if str(base) in (*above, str(name)):
+        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
+    return _merged(_read(str(base), (*above, str(name))), values)
+
+
+def _merged(base: dict, own: dict) -> dict:
+    """`own` over `base`; sections are merged, anything else is replaced."""
+    both = {k: _merged(base[k], v) for k, v in own.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return base | own | both
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, object]:
@@ -259,6 +308,9 @@ def _keys_beside(location: tuple) -> list[str]:
         "training": TrainingPart,
         "evaluation": EvaluationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
+        "training.early_stopping": EarlyStoppingPart,
+        "training.mixed": MixedPart,
     }
-    owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
+    places = [".".join(map(str, location[:n])) for n in (2, 1) if len(location) > n]
+    owner = next((parts[place] for place in places if place in parts), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

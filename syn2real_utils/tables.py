@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.selection import is_chosen
+from syn2real_utils.selection import CHOSEN, DEVEL, how_chosen, is_chosen
 from syn2real_utils.statistics import ALL, MODELS, holm
 
 NOT_RUN = "not run"
@@ -26,6 +26,7 @@ TEXT = (
     "hypothesis",
     "normaliser",
 )
+CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
 MINUS = "\N{MINUS SIGN}"
 
@@ -91,7 +92,7 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
-        "left-out source domains. Relative change of adapted against syn_target with its "
+        f"{CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]}. Relative change of adapted against syn_target with its "
         f"{100 * confidence:g} % bootstrap interval over texts."
     )
     return result

@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,20 +23,23 @@ from syn2real_utils.backbones.context import short_context
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import Progress
+from syn2real_utils.stopping import EarlyStopping, Judge
 
 POOL = 8  # batches whose clips are sorted by length together
 
 
-def plan_batches(lengths: Sequence[int], batch_size: int, epochs: float, seed: int) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], batch_size: int, epochs: float, seed: int, most: int | None = None
+) -> list[list[int]]:
     """The batches of a whole fine-tune as lists of indices; a pure function of its arguments.
 
     Each epoch shuffles the clips, sorts them by length within pools of `POOL` batches, and shuffles the batches.
-    A fraction of an epoch ends it early.
+    A fraction of an epoch ends it early, and so do `most` batches.
     """
     dice = random.Random(seed)
     plan: list[list[int]] = []
     per_epoch = -(-len(lengths) // batch_size)
-    wanted = max(1, round(per_epoch * epochs))
+    wanted = min(max(1, round(per_epoch * epochs)), most or sys.maxsize)
     while len(plan) < wanted:
         order = list(range(len(lengths)))
         dice.shuffle(order)
@@ -58,15 +62,30 @@ def finetune(
     what: str,
     into: Path,
     callbacks: Sequence[TrainerCallback] = (),
+    start: Path | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """Fine-tune `pretrained` on `examples` and save it, with tokenizer and settings, into the folder `into`.
 
     Goes on from the last of its own checkpoints when a killed call left one there (`part.save_steps`).
+
+    Args:
+        backbone: features, tokens and the pretrained weights.
+        examples: the clips.
+        part: how.
+        seed: of the order of the clips.
+        threads: of the model; the bytes depend on it.
+        what: for the progress.
+        into: folder to fill.
+        callbacks: more of the Trainer's.
+        start: model to begin with; None: `pretrained`.
+        judge: WER of a model, by which `part.early_stopping` keeps the best.
     """
     torch.set_num_threads(threads)
-    plan = plan_batches([e.features.shape[-1] for e in examples], part.batch_size, part.epochs, seed)
+    plan = plan_batches([e.features.shape[-1] for e in examples], part.batch_size, part.epochs, seed, part.max_steps)
     work = into / "checkpoints"
-    model = backbone.load()
+    stopping = [EarlyStopping(part.early_stopping, judge, work)] if part.early_stopping and judge else []
+    model = backbone.load(start)
     model.train()
     model.config.use_cache = False
     trainer = _CutContextTrainer(
@@ -74,11 +93,13 @@ def finetune(
         args=_arguments(part, backbone.precision == "bfloat16", seed, work),
         train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
         data_collator=lambda items: backbone.collate(*items),
-        callbacks=[_Report(what, len(plan)), *callbacks],
+        callbacks=[_Report(what, len(plan)), *stopping, *callbacks],
     )
     trainer.remove_callback(PrinterCallback)  # ours tells the progress
     with _same_bytes():
         trainer.train(resume_from_checkpoint=_last_checkpoint(work))
+    for best in stopping:
+        best.restore(model, into)
     shutil.rmtree(work, ignore_errors=True)
     model.config.use_cache = True
     save(backbone, model, into)
