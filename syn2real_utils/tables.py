@@ -25,6 +25,10 @@ TEXT = (
     "reference",
     "hypothesis",
     "normaliser",
+    "raw_reference",
+    "raw_hypothesis",
+    "speaker",
+    "domain",
 )
 SHOWN = MODELS[:4]  # models that have no lam
 MINUS = "\N{MINUS SIGN}"
