@@ -22,6 +22,7 @@ UTTERANCE_COLUMNS = (
     "target", "tts", "protocol", "backbone", "model", "lam", "lam_source", "seed",
     "utterance", "text_id", "fold", "duration", "reference", "hypothesis",
     "n_words", "errors", "substitutions", "deletions", "insertions", "n_chars", "char_errors", "normaliser",
+    "raw_reference", "raw_hypothesis", "speaker",  # tables of 0.1 lack these three
 )  # fmt: skip
 KEYS = ("target", "tts", "protocol", "backbone", "model", "lam", "lam_source", "seed")
 CHANGE_COLUMNS = (

@@ -25,6 +25,10 @@ TEXT = (
     "reference",
     "hypothesis",
     "normaliser",
+    "raw_reference",
+    "raw_hypothesis",
+    "speaker",
+    "domain",
 )
 CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
