@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine
+from syn2real_utils import batchnorm, checkpoints, machine
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import names
@@ -39,7 +39,7 @@ from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
-    from syn2real_utils.backbones.whisper import Whisper
+    from syn2real_utils.backbones.base import Backbone
 
 __all__ = [
     "VectorSpec",
@@ -91,7 +91,7 @@ def pretrained(profile: Profile) -> Path:
     return sources.resolve(profile.backbone.name, Store())
 
 
-def backbone(profile: Profile) -> "Whisper":
+def backbone(profile: Profile) -> "Backbone":
     """Features, tokens and decoding of the backbone."""
     return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
 
@@ -137,7 +137,7 @@ def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
         "version": VERSIONS["model"],
         "parent": parent(profile),
         "backbone": _backbone_key(profile),
-        "training": profile.training.model_dump(exclude={"save_steps"}),
+        "training": profile.training.key("save_steps", "gradient_checkpointing", "processes"),
         "language": profile.corpus.language,
         "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
         "sets": sets,
@@ -180,11 +180,16 @@ def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
 def adapted(profile: Profile, base: Artifact, spec: VectorSpec, lam: float) -> Artifact:
     """theta_base + lam * tau as a folder that `transformers.pipeline` opens."""
     tau = task_vector(profile, spec)
-    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam}
+    settled = batchnorm.key(profile, base) if lam else {}
+    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam} | settled
     label = f"{base.path.name.rsplit('-', 1)[0]}-lam{lam:g}"
-    return Store().build(
-        ADAPTED, label, key, lambda into: checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
-    )
+
+    def make(into: Path) -> None:
+        checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
+        if settled:
+            batchnorm.settle_folder(profile, base, backbone(profile), into)
+
+    return Store().build(ADAPTED, label, key, make)
 
 
 def transcripts(
@@ -223,6 +228,8 @@ def transcripts(
     }
     if full:
         key["full"] = True
+    if spec and model:
+        key |= batchnorm.key(profile, model)
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
@@ -241,13 +248,14 @@ def parent(profile: Profile) -> str:
 
 
 def _finetune(profile: Profile, rows: pd.DataFrame, lineage: Lineage, into: Path) -> None:
-    from syn2real_utils.backbones.whisper import Example
+    from syn2real_utils.backbones.base import Example
     from syn2real_utils.training import finetune
 
     torch.set_num_threads(profile.threads)
     model = backbone(profile)
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
     say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
+    model.check(rows.transcription.tolist())
     examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
     finetune(model, examples, profile.training, lineage.seed or 0, profile.threads, what, into)
     checkpoints.write_lineage(into, lineage)
@@ -288,7 +296,9 @@ def _transcribe(
     heard = asr.load(model.path if model else None)
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
-    texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+        settle = batchnorm.settler(profile, model, asr) if tau and model else None
+        texts = sweep(asr, heard, tau, lams, clips, size, settle) if tau else {0.0: asr.transcribe(heard, clips, size)}
     table = [
         {"lam": lam, "utterance": utterance, "hypothesis": hypothesis}
         for lam, said in texts.items()
@@ -305,7 +315,7 @@ def _between(real: Artifact, syn: Artifact) -> TaskVector:
 
 def _backbone_key(profile: Profile) -> dict:
     part = profile.backbone
-    return part.model_dump(exclude={"name"}) | {"precision": machine.precision(part.precision)}
+    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)}
 
 
 def _fingerprint_of(clip: Path) -> str:
@@ -319,7 +329,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _backbone(folder: Path, language: str, part: BackbonePart) -> "Whisper":
-    from syn2real_utils.backbones.whisper import Whisper
+def _backbone(folder: Path, language: str, part: BackbonePart) -> "Backbone":
+    from syn2real_utils.backbones.base import open_backbone
 
-    return Whisper(folder, language, part)
+    return open_backbone(folder, language, part)
