@@ -1,7 +1,7 @@
 """A profile: one experiment's whole configuration, read from YAML and checked before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,12 @@ class Part(BaseModel):
     """A section of a profile; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()  # fields that came after the first artifacts
+
+    def key(self, *left_out: str) -> dict:
+        """The values in a store's key. Later fields are no part of it at their defaults: what was made before stays valid."""
+        default = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return self.model_dump(exclude={*default, *left_out})
 
 
 class CorpusPart(Part):
@@ -48,11 +54,15 @@ class TtsPart(Part):
 class BackbonePart(Part):
     """Which ASR model is `pretrained`."""
 
+    later = ("batchnorm",)
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
     # of the products in training and in the encoder; weights, their updates and the decoder are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
+    # statistics of a Conformer's BatchNorm in syn_target + lam * tau: of syn_target (released code), or anew on the synthetic
+    # speech of the target; lam 0 is syn_target itself either way
+    batchnorm: Literal["target", "re-estimate"] = "target"
 
 
 class EarlyStoppingPart(Part):
@@ -73,8 +83,17 @@ class MixedPart(Part):
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
+    later = ("gradient_accumulation", "mask_time_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
-    batch_size: Count
+    batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
+    gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
+    gradient_checkpointing: bool = (
+        False  # compute activations twice: less memory, about a third more time, the same bytes
+    )
+    processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
+    mask_time_prob: float = Field(
+        0.0, ge=0, lt=1
+    )  # CTC only: share of a clip's frames that masked spans begin at; 0: none
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -92,6 +111,16 @@ class TrainingPart(Part):
         if stopping and own.patience:
             stopping = stopping.model_copy(update={"patience": own.patience})
         return self.model_copy(update={"max_steps": own.max_steps or self.max_steps, "early_stopping": stopping})
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.gradient_accumulation % self.processes:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} must be a multiple of processes {self.processes}"
+            )
+        if self.early_stopping and self.processes > 1:
+            raise ValueError("early_stopping needs processes 1: one process judges the model that it trains")
+        return self
 
 
 class EvaluationPart(Part):

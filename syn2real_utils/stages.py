@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine
+from syn2real_utils import batchnorm, checkpoints, machine
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
-from syn2real_utils.profile import BackbonePart, Profile, TrainingPart
+from syn2real_utils.profile import BackbonePart, Profile
 from syn2real_utils.progress import say
 from syn2real_utils.speech import (
     check,
@@ -42,7 +42,7 @@ from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
-    from syn2real_utils.backbones.whisper import Whisper
+    from syn2real_utils.backbones.base import Backbone
 
 __all__ = [
     "VectorSpec",
@@ -97,7 +97,7 @@ def pretrained(profile: Profile) -> Path:
     return sources.resolve(profile.backbone.name, Store())
 
 
-def backbone(profile: Profile) -> "Whisper":
+def backbone(profile: Profile) -> "Backbone":
     """Features, tokens and decoding of the backbone."""
     return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
 
@@ -170,7 +170,7 @@ def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
         "version": VERSIONS["model"],
         "parent": parent(profile),
         "backbone": _backbone_key(profile),
-        "training": _training_key(profile.training),
+        "training": profile.training.key("save_steps", "gradient_checkpointing", "processes", "mixed"),
         "language": profile.corpus.language,
         "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
         "sets": sets,
@@ -213,11 +213,16 @@ def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
 def adapted(profile: Profile, base: Artifact, spec: VectorSpec, lam: float) -> Artifact:
     """theta_base + lam * tau as a folder that `transformers.pipeline` opens."""
     tau = task_vector(profile, spec)
-    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam}
+    settled = batchnorm.key(profile, base) if lam else {}
+    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam} | settled
     label = f"{base.path.name.rsplit('-', 1)[0]}-lam{lam:g}"
-    return Store().build(
-        ADAPTED, label, key, lambda into: checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
-    )
+
+    def make(into: Path) -> None:
+        checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
+        if settled:
+            batchnorm.settle_folder(profile, base, backbone(profile), into)
+
+    return Store().build(ADAPTED, label, key, make)
 
 
 def transcripts(
@@ -256,6 +261,8 @@ def transcripts(
     }
     if full:
         key["full"] = True
+    if spec and model:
+        key |= batchnorm.key(profile, model)
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
@@ -298,13 +305,14 @@ def _finetune(
     rate: float,
     devel: pd.DataFrame | None,
 ) -> None:
-    from syn2real_utils.backbones.whisper import Example
+    from syn2real_utils.backbones.base import Example
     from syn2real_utils.training import finetune
 
     torch.set_num_threads(profile.threads)
     model = backbone(profile)
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
     say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
+    model.check(rows.transcription.tolist())
     examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
     part = profile.training.model_copy(update={"learning_rate": profile.training.learning_rate * rate})
     judge = None if devel is None else _judge(profile, model, devel)
@@ -313,14 +321,14 @@ def _finetune(
     checkpoints.write_lineage(into, lineage)
 
 
-def _judge(profile: Profile, asr: "Whisper", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
+def _judge(profile: Profile, asr: "Backbone", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
     """WER of a model on the devel part, both sides normalised as in every score."""
     from syn2real_utils.evaluation import score
 
     clips = [asr.features(path) for path in devel.path]
 
     def wer(model: torch.nn.Module) -> float:
-        said = asr.transcribe(model, clips, profile.evaluation.batch_size)  # type: ignore[arg-type]
+        said = asr.transcribe(model, clips, profile.evaluation.batch_size)
         return corpus_wer(score(devel, said, profile.corpus.language))
 
     return wer
@@ -348,7 +356,9 @@ def _transcribe(
     heard = asr.load(model.path if model else None)
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
-    texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+        settle = batchnorm.settler(profile, model, asr) if tau and model else None
+        texts = sweep(asr, heard, tau, lams, clips, size, settle) if tau else {0.0: asr.transcribe(heard, clips, size)}
     table = [
         {"lam": lam, "utterance": utterance, "hypothesis": hypothesis}
         for lam, said in texts.items()
@@ -363,15 +373,9 @@ def _between(real: Artifact, syn: Artifact) -> TaskVector:
     return TaskVector.between(checkpoints.load_state(syn.path), checkpoints.load_state(real.path))
 
 
-def _training_key(part: TrainingPart) -> dict:
-    """What of it changes the weights; fields that came later are left out where they change nothing."""
-    values = part.model_dump(exclude={"save_steps", "mixed"})
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _backbone_key(profile: Profile) -> dict:
     part = profile.backbone
-    return part.model_dump(exclude={"name"}) | {"precision": machine.precision(part.precision)}
+    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)}
 
 
 def _fingerprint_of(clip: Path) -> str:
@@ -385,7 +389,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _backbone(folder: Path, language: str, part: BackbonePart) -> "Whisper":
-    from syn2real_utils.backbones.whisper import Whisper
+def _backbone(folder: Path, language: str, part: BackbonePart) -> "Backbone":
+    from syn2real_utils.backbones.base import open_backbone
 
-    return Whisper(folder, language, part)
+    return open_backbone(folder, language, part)
