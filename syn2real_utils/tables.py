@@ -102,6 +102,28 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
     return result
 
 
+def raw_table(wer: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """WER of normalised and of raw references side by side, per target, TTS and model, with the floor of the latter.
+
+    Args:
+        wer: wer.csv.
+        raw: raw_wer.csv.
+    """
+    table = []
+    for target, tts in pairs(wer):
+        plain, against = headline(wer, target, tts), headline(raw, target, tts)
+        for model in plain:
+            rates = {"WER": plain[model].wer, "WER, raw references": against[model].wer, "floor": against[model].floor}
+            cells = {name: f"{rate:.1f}" for name, rate in rates.items()}
+            table.append({"target": "all targets" if target == ALL else target, "TTS": tts, "model": model} | cells)
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"Protocol {names(wer.protocol.unique())}. Raw references: the hypothesis is normalised and the reference is not, as the "
+        "paper's code scores; the floor is what a perfect recogniser gets."
+    )
+    return result
+
+
 def percent_change(change: pd.Series) -> str:
     """`-12.3 % [-20.1, -4.0]`, with a true minus sign; `undefined` where the baseline makes no error."""
     if pd.isna(change.relative_change):
