@@ -33,20 +33,23 @@ def published(reproduces: str) -> pd.DataFrame:
     return rows[rows.table == reproduces].drop(columns="table").reset_index(drop=True)
 
 
-def reductions(known: pd.DataFrame, cells: pd.DataFrame, raw: pd.DataFrame, normalised: pd.DataFrame) -> pd.DataFrame:
+def reductions(
+    known: pd.DataFrame, cells: pd.DataFrame, raw: pd.DataFrame, normalised: pd.DataFrame, model: str = "adapted"
+) -> pd.DataFrame:
     """Relative reduction in WER of every domain, TTS and backbone, then their average over domains.
 
     Args:
         known: what `published` gives.
         cells: `domain, tts, backbone` that the paper's table needs, whether run or not.
-        raw: changes.csv scored against raw references, with `backbone`; of one model at every lam.
+        raw: changes.csv scored against raw references, with `backbone`.
         normalised: the same, both sides normalised.
+        model: `adapted` or `ensemble`.
 
     Returns:
         Text in `REDUCTION_COLUMNS`; `attrs["note"]` says what the numbers are.
     """
     keys = ["target", "tts", "backbone"]
-    raw, normalised = (_at_chosen(table, keys) for table in (raw, normalised))
+    raw, normalised = (_at_chosen(table[table.model == model], keys) for table in (raw, normalised))
     table = []
     for (tts, backbone), part in cells.groupby(["tts", "backbone"], sort=False):
         where = pd.MultiIndex.from_product([part.domain, [tts], [backbone]], names=keys)

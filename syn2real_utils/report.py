@@ -81,10 +81,10 @@ def paper_table(folder: Path) -> pd.DataFrame | None:
     else:
         model = "ensemble" if profile.reproduces == "ensemble" else "adapted"
         raw, plain = (
-            pd.concat([read(place, name).query("model == @model").assign(backbone=b) for b, place in runs.items()])
+            pd.concat([read(place, name).assign(backbone=b) for b, place in runs.items()])
             for name in ("raw_changes", "changes")
         )
-        table = papertables.reductions(known, cells, raw, plain)
+        table = papertables.reductions(known, cells, raw, plain, model)
     table.attrs["title"] = papertables.TITLES[profile.reproduces]
     return table
 
