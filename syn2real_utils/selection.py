@@ -79,7 +79,7 @@ def mark(rows: pd.DataFrame, model: str, chosen: float) -> pd.DataFrame:
     """Add `lam_source`: which lam of `model` was chosen, and which is the oracle.
 
     Args:
-        rows: utterance rows of one target, TTS, seed and protocol; those of other models get an empty label.
+        rows: utterance rows of one target, TTS, seed and, where there is one, `protocol`; those of other models get an empty label.
         model: `adapted` or `ensemble`.
         chosen: what `choose` answered; must be on the grid of `rows`.
     """
@@ -90,7 +90,7 @@ def mark(rows: pd.DataFrame, model: str, chosen: float) -> pd.DataFrame:
         raise UserError(f"lam {chosen:g} was chosen but {model} was not evaluated there: expected one of {names(grid)}")
     oracle = choose(rows.loc[own, ["lam", "errors", "n_words"]])
     labels = pd.Series(np.where(own, GRID, ""), index=rows.index)
-    how = how_chosen(str(rows.protocol.iloc[0]))
+    how = how_chosen(str(rows.protocol.iloc[0]) if "protocol" in rows else "")
     labels[own & (lam == oracle)] = ORACLE
     labels[own & (lam == chosen)] = f"{how}+{ORACLE}" if chosen == oracle else how
     return rows.assign(lam=lam, lam_source=labels)
