@@ -206,11 +206,13 @@ def adapt(
 
 
 @app.command()
-def figures(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
-    """Draw every figure and table of a run again from its CSV; no model is needed."""
-    from syn2real_utils import report, runs
+def figures(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run, or a folder of its CSV.")],
+) -> None:
+    """Make every table and figure of a run again from its CSV; neither a model nor torch is needed."""
+    from syn2real_utils import report
 
-    for path in report.redraw(runs.find(run_name)):
+    for path in report.redraw(report.find(run_name)):
         typer.echo(path)
 
 

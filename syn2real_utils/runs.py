@@ -16,8 +16,11 @@ from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.plan import plan
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
+from syn2real_utils.report import find
 from syn2real_utils.store import Store, home, write_text_atomic
 from syn2real_utils.tts.base import load_engine
+
+__all__ = ["fetch", "find", "lacks", "notebook_names", "prepare", "preview", "run", "snakemake", "write_report"]
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
@@ -105,15 +108,6 @@ def preview(profile: Profile, executor: Executor = HERE) -> str:
         raise JobError(f"the workflow does not work out: {found.stderr.strip() or found.stdout.strip()}")
     head = _job_table(found.stdout) or ["jobs: none, everything is up to date"]
     return "\n".join([*head, plan(profile, stages.real_rows(profile)).line()])
-
-
-def find(name: str) -> Path:
-    """Folder of a run by its name or path."""
-    for folder in (home() / "runs" / name, Path(name)):
-        if (folder / report.PROFILE).is_file():
-            return folder
-    there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{report.PROFILE}"))
-    raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
 
 
 def write_report(folder: Path) -> Path:

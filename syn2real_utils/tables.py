@@ -29,6 +29,10 @@ TEXT = (
     "raw_hypothesis",
     "speaker",
     "domain",
+    "word",
+    "by",
+    "value",
+    "kind",
 )
 SHOWN = MODELS[:4]  # models that have no lam
 MINUS = "\N{MINUS SIGN}"
