@@ -139,6 +139,7 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
+        "synthetic": synthetic_quality(profile),
     }
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
@@ -213,6 +214,29 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
         for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
+
+
+def synthetic_quality(profile: Profile) -> pd.DataFrame:
+    """Sums over the synthetic clips of each target and TTS, and over the real clips of the same texts.
+
+    Returns:
+        `target, tts, n_clips, n_flagged, seconds, n_letters, real_seconds, real_letters`; letters of the text as it was
+        spoken. Where the synthetic sets say how well a recogniser hears them, `char_errors, n_chars` too.
+    """
+    table = []
+    for target in profile.targets:
+        real = _all_test_rows(profile, target)
+        for tts in (part.name for part in profile.tts):
+            clips = stages.synthetic_rows(profile, tts, [target])
+            letters = clips.spoken.map(lambda text: sum(map(str.isalnum, text)))
+            of_text = letters.groupby(clips.text_id).first()
+            both = real[real.text_id.isin(of_text.index)]
+            row = {"target": target, "tts": tts, "n_clips": len(clips), "n_flagged": int((clips.quality != "ok").sum())}
+            row |= {"seconds": clips.duration.sum(), "n_letters": int(letters.sum())}
+            row |= {"real_seconds": both.duration.sum(), "real_letters": int(of_text[both.text_id].sum())}
+            row |= {name: clips[name].astype(int).sum() for name in ("char_errors", "n_chars") if name in clips}
+            table.append(row)
+    return pd.DataFrame(table).round(3)
 
 
 def all_contexts(profile: Profile) -> pd.DataFrame:

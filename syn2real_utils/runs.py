@@ -18,8 +18,11 @@ from syn2real_utils.paperplan import Estimate
 from syn2real_utils.plan import Plan, plan
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
+from syn2real_utils.report import find
 from syn2real_utils.store import Store, home, write_text_atomic
 from syn2real_utils.tts.base import load_engine
+
+__all__ = ["fetch", "find", "lacks", "notebook_names", "prepare", "preview", "run", "snakemake", "write_report"]
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
@@ -138,15 +141,6 @@ def _cost(profile: Profile) -> Plan | Estimate | None:
     if profile.evaluation.protocol == "paper" and (rows is not None or paperplan.known(profile)):
         return paperplan.estimate(profile, _all_jobs(profile)["total"], rows)
     return None if rows is None else plan(profile, rows)
-
-
-def find(name: str) -> Path:
-    """Folder of a run by its name or path."""
-    for folder in (home() / "runs" / name, Path(name)):
-        if (folder / report.PROFILE).is_file():
-            return folder
-    there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{report.PROFILE}"))
-    raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
 
 
 def write_report(folder: Path) -> Path:

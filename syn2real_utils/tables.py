@@ -29,6 +29,10 @@ TEXT = (
     "raw_hypothesis",
     "speaker",
     "domain",
+    "word",
+    "by",
+    "value",
+    "kind",
 )
 CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
@@ -89,7 +93,7 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
         row["adapted (lam)"] = _adapted(models["adapted"]) if "adapted" in models else NOT_RUN
         change = at_chosen.loc[(target, tts)] if (target, tts) in at_chosen.index else None
         row["relative change"] = NOT_RUN if change is None else percent_change(change)
-        row[p_name] = NOT_RUN if change is None else _p(change.p_holm)
+        row[p_name] = NOT_RUN if change is None else p_text(change.p_holm)
         row["verdict"] = NOT_RUN if change is None else verdict(change.p_holm, change.relative_change, 1 - confidence)
         table.append(row)
     result = pd.DataFrame(table)
@@ -223,7 +227,8 @@ def verdict(p: float, change: float, level: float = 0.05) -> str:
     return "better" if change < 0 else "worse"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p of three decimals, "<0.001", or "undefined"."""
     if pd.isna(value):
         return "undefined"
     return "<0.001" if value < 0.001 else f"{value:.3f}"
