@@ -12,7 +12,6 @@ import pandas as pd
 
 from syn2real_utils.bootstrap import corpus_wer, holm, paired_change
 from syn2real_utils.selection import is_chosen
-from syn2real_utils.statistics import ALL
 
 # Upper ends of the bins of a reference's words and of a clip's seconds.
 WORDS = {"1 word": 1, "2 words": 2, "3 words": 3, "4-5 words": 5, "6-8 words": 8, "over 8 words": np.inf}
