@@ -28,7 +28,7 @@ LONGER = 2.0
 EXTRA = 3  # words; so that one word too many on a clip of one word is no hallucination
 FASTEST = 25.0  # letters a second; as corpora/base.py, where faster clips are taken not to hold their text
 PAUSE = 0.5  # seconds
-UNRELATED = 0.8
+UNRELATED = 0.9
 LOOP, HALLUCINATION = "loop", "hallucination"
 AUDIT_COLUMNS = (
     "target", "tts", "model", "n_utterances", "n_words", "wer", "wer_raw", "wer_raw_reference", "floor", "cer",
@@ -139,7 +139,7 @@ def rank_correlation(a: pd.Series, b: pd.Series) -> float:
 
 
 def kind_of(reference: str, hypothesis: str, duration: float = np.nan) -> str:
-    """ "loop", "hallucination" or "" for a hypothesis that is an attempt at the reference (both normalised).
+    """What an output is but an attempt at the words: "loop", "hallucination", or else "" (texts normalised).
 
     Args:
         reference: what was said.
