@@ -5,7 +5,7 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,25 +171,17 @@ class _Trainer(Trainer):
 
     backbone: Backbone
     what: str
+    counted: Callable[[], None]
 
     def training_step(self, model, inputs, *args, **kwargs):
         inputs, inner = self._prepare_inputs(inputs), self.accelerator.unwrap_model(model)
-        norms = [m for m in inner.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        try:
-            with self.backbone.hearing(
-                inner, inputs
-            ) as heard:  # the backward pass too: it may compute activations again
-                loss = super().training_step(model, heard, *args, **kwargs)
-        finally:
-            for norm in norms:
-                norm.track_running_stats = True
+        with self.backbone.hearing(inner, inputs) as heard, _counted_once(inner) as self.counted:
+            loss = super().training_step(model, heard, *args, **kwargs)  # with the backward pass, which may compute again
         return self._finite(loss, "loss")
 
-    def compute_loss(self, model, *args, **kwargs):
-        loss = super().compute_loss(model, *args, **kwargs)
-        for module in model.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.track_running_stats = False  # a batch is counted once, also where activations are computed again
+    def compute_loss(self, *args, **kwargs):
+        loss = super().compute_loss(*args, **kwargs)
+        self.counted()
         return loss
 
     def _clip_grad_norm(self, model):
@@ -204,6 +196,26 @@ class _Trainer(Trainer):
             f"{self.what}: the {name} of step {self.state.global_step + 1} is not finite: lower training.learning_rate "
             f"(now {self.args.learning_rate:g}), or look for broken clips{tail}"
         )
+
+
+@contextlib.contextmanager
+def _counted_once(model: nn.Module) -> Iterator[Callable[[], None]]:
+    """Yields what is called after a forward pass: BatchNorm counts none of the batches that are computed again behind it."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    before = [norm.momentum for norm in norms]
+    counts: list[torch.Tensor] = []
+
+    def counted() -> None:
+        counts.extend(norm.num_batches_tracked.clone() for norm in norms)
+        for norm in norms:
+            norm.momentum = 0.0
+
+    try:
+        yield counted
+    finally:
+        for norm, momentum, count in zip(norms, before, counts, strict=False):  # no counts: the forward pass failed
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
 
 
 class _Report(TrainerCallback):

@@ -61,9 +61,9 @@ class Letters:
         for text in texts:
             for letter, found in self._spelt(text, language):
                 if found is None:
-                    missing.setdefault(letter, text)
+                    missing.setdefault(letter.lower(), text)
                 elif found and found.lower() != letter.lower():
-                    plain.setdefault(letter, found)
+                    plain.setdefault(letter.lower(), found.lower())
         if missing:
             needed = names([f"{'a space' if k == SPACE else k} in '{v}'" for k, v in missing.items()], SHOWN)
             what = f"the vocabulary of {self.folder.name} lacks letters that the texts need: {needed}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import stages, statistics
-from syn2real_utils.backbones.whisper import Whisper
+from syn2real_utils.backbones.base import Backbone
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
@@ -22,7 +22,7 @@ def profile() -> Profile:
     return load_profile("quickstart")
 
 
-def backbone() -> Whisper:
+def backbone() -> Backbone:
     """Its backbone."""
     return stages.backbone(profile())
 
