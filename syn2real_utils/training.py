@@ -176,7 +176,9 @@ class _Trainer(Trainer):
     def training_step(self, model, inputs, *args, **kwargs):
         inputs, inner = self._prepare_inputs(inputs), self.accelerator.unwrap_model(model)
         with self.backbone.hearing(inner, inputs) as heard, _counted_once(inner) as self.counted:
-            loss = super().training_step(model, heard, *args, **kwargs)  # with the backward pass, which may compute again
+            loss = super().training_step(
+                model, heard, *args, **kwargs
+            )  # with the backward pass, which may compute again
         return self._finite(loss, "loss")
 
     def compute_loss(self, *args, **kwargs):
