@@ -52,13 +52,38 @@ class CorpusPart(Part):
         return cap.get(domain) if isinstance(cap, dict) else cap
 
 
+class RoundTripPart(Part):
+    """An ASR that listens to synthetic clips; those that it does not understand are flagged."""
+
+    asr: str  # any Whisper as `backbone.name` takes it, but not the one under test
+    max_cer: float = Field(ge=0)  # of the normalised transcript against the text; a clip above it is flagged
+
+
 class TtsPart(Part):
     """Which synthetic speech."""
 
-    name: Literal["kokoro", "pico"]
+    name: Literal["kokoro", "pico", "bark", "speecht5"]
     voices: list[str] | None = None  # None: all that the engine has for the language
     takes: Count = 1  # renderings per text
     seed: int = 0  # of the schedule of voices, speeds and pitches
+    model: str | None = None  # of bark and speecht5: hub name or local folder; None: the published one
+    # of speecht5: cmu-arctic (also None; released code), source (those of the source domains' real clips), or a folder of clips
+    speakers: str | None = None
+    # of bark and speecht5: texts spoken at once; lower it when the memory is too small, the clips are the same up to rounding
+    batch_size: Count = 16
+    round_trip: RoundTripPart | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_this_engine(self):
+        for field, engines in {"model": ("bark", "speecht5"), "speakers": ("speecht5",)}.items():
+            if getattr(self, field) is not None and self.name not in engines:
+                raise ValueError(f"{field} is for {names(engines)}, not for {self.name}")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """What the clips depend on; a field that came later is left out where it is unset, so that no key changes."""
+        values = self.model_dump(mode="json", exclude={"batch_size"})
+        return {key: value for key, value in values.items() if value is not None or key == "voices"}
 
 
 class BackbonePart(Part):
@@ -214,6 +239,11 @@ class Profile(Part):
         for key, values in named.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{key} must name each of its values once, not {names(values)}")
+        for part in self.tts:
+            if part.round_trip and _same_asr(part.round_trip.asr, self.backbone.name):
+                raise ValueError(
+                    f"tts.round_trip.asr must be another ASR than the one under test, {self.backbone.name}"
+                )
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
         if self.training.early_stopping and self.evaluation.protocol != "paper":
@@ -310,12 +340,22 @@ def parse_overrides(pairs: list[str]) -> dict[str, object]:
 
 def _rooted(profile: Profile) -> Profile:
     """The profile with absolute paths: notebooks work in another folder than the command line."""
-    corpus, backbone = profile.corpus, profile.backbone
+    corpus, backbone, tts = profile.corpus, profile.backbone, profile.tts
     if corpus.path is not None:
         corpus = corpus.model_copy(update={"path": str(Path(corpus.path).expanduser().resolve())})
     if backbone.name.startswith((".", "~", "/")):
         backbone = backbone.model_copy(update={"name": str(Path(backbone.name).expanduser().resolve())})
-    return profile.model_copy(update={"corpus": corpus, "backbone": backbone})
+    tts = [part.model_copy(update=_rooted_paths(part)) for part in tts]
+    return profile.model_copy(update={"corpus": corpus, "backbone": backbone, "tts": tts})
+
+
+def _rooted_paths(part: TtsPart) -> dict[str, str]:
+    paths = {"model": part.model, "speakers": part.speakers}
+    return {key: str(Path(p).expanduser().resolve()) for key, p in paths.items() if p and p.startswith((".", "~", "/"))}
+
+
+def _same_asr(one: str, other: str) -> bool:
+    return one.removeprefix("openai/whisper-") == other.removeprefix("openai/whisper-")
 
 
 def _set(values: dict, dotted: str, value: object) -> None:

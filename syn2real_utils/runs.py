@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from syn2real_utils import machine, notebook, paperplan, report, results, stages
+from syn2real_utils import machine, notebook, paperplan, report, results, speech, stages
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.paperplan import Estimate
@@ -66,7 +66,7 @@ def fetch(profile: Profile) -> None:
     stages.check_domains_and_folds(profile)
     stages.backbone(profile)  # knows the language, or says so
     for part in profile.tts:
-        load_engine(part.name, Store())
+        load_engine(speech.with_speakers(profile, part), Store())
 
 
 def notebook_names() -> list[str]:

@@ -5,7 +5,7 @@ The first two stages of the graph (stages.py), and the choice of their rows.
 
 import os
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from syn2real_utils import text
 from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
-from syn2real_utils.profile import Profile
+from syn2real_utils.profile import Profile, TtsPart
 from syn2real_utils.store import DONE, Artifact, Store, fingerprint
+from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
 
 DEVEL = ("devel", "validation")  # names of the part on which protocol `paper` chooses
@@ -33,7 +34,8 @@ LATER = {"source": "official", "recordings": "all"}  # settings that came later:
 def check(profile: Profile) -> None:
     """Raise UserError for what can be known to be wrong before anything is fetched: an unknown TTS, voice or language."""
     for part in profile.tts:
-        check_tts(part.name, profile.corpus.language, part.voices)
+        own_voices = part.speakers not in (None, speakers.ARCTIC)  # known when their clips are
+        check_tts(part.name, profile.corpus.language, None if own_voices else part.voices)
 
 
 def corpus(profile: Profile) -> Artifact:
@@ -102,19 +104,55 @@ def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
 def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
     """Texts of one domain, of whatever origin, spoken by one TTS engine, as an AudioFolder."""
     part, language, store = profile.tts_part(tts), profile.corpus.language, Store()
+    settled = with_speakers(profile, part)
     columns = ["text_id", "transcription", "split", "fold"]
     texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
-    key = {
+    key: dict[str, object] = {
         "version": VERSIONS["synthetic"],
         "text": text.VERSION,
-        "tts": part.model_dump(),
+        "tts": part.identity(),
         "language": language,
         "texts": texts,
     }
+    if (
+        settled.speakers != part.speakers
+    ):  # an artifact of the store: its name holds the hash of the clips, wherever it lies
+        key["tts"] = part.identity() | {"speakers": Path(str(settled.speakers)).name}
+    if files := _user_files(part.model):
+        key["model"] = files
+    listen = partial(_listen, part.round_trip.asr, language) if part.round_trip else None
     label = f"{tts}-{language}-{rows.domain.iloc[0]}"
     return store.build(
-        SYNTHETIC, label, key, lambda into: synthesize(rows, part, language, store, into, profile.threads)
+        SYNTHETIC, label, key, lambda into: synthesize(rows, settled, language, store, into, profile.threads, listen)
     )
+
+
+def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
+    """A TTS part whose speakers are a folder of x-vectors in the store, where they are those of real clips.
+
+    `source` takes the clips of the source domains that are no target: of a target, nothing but texts may be seen.
+    """
+    if part.speakers in (None, speakers.ARCTIC):
+        return part
+    if part.speakers != speakers.SOURCE:
+        clips = speakers.clips_of_folder(Path(str(part.speakers)))
+    else:
+        rows = real_rows(profile)
+        rows = rows[~rows.domain.isin(profile.targets) & rows.split.isin(["", "train"]) & (rows.speaker != "")]
+        clips = {str(name): [Path(path) for path in group.path] for name, group in rows.groupby("speaker")}
+        if not clips:
+            raise UserError(
+                f"TTS '{part.name}' has speakers: source, but no clip with a known speaker lies outside the targets "
+                f"{names(profile.targets)}: name a folder of clips, or {speakers.ARCTIC}"
+            )
+    found = speakers.from_clips(clips, Store(), part.model)
+    return part.model_copy(update={"speakers": str(found.path)})
+
+
+def _listen(asr: str, language: str, clips: list[Path]) -> list[str]:
+    from syn2real_utils.transcription import transcribe  # imports transformers, which takes seconds
+
+    return [transcript.text for transcript in transcribe(asr, clips, language)]
 
 
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:
