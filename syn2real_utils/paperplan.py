@@ -127,7 +127,7 @@ def estimate(profile: Profile, jobs: int, rows: pd.DataFrame | None = None) -> E
     if unknown := sorted({*profile.targets, *domains} - set(counts.domain)):
         raise UserError(f"unknown domain '{unknown[0]}': the corpus has {names(sorted(set(counts.domain)), 40)}")
     used = domains | set(profile.targets)
-    takes = {part.name: part.takes for part in profile.tts}
+    takes: dict[str, int] = {part.name: part.takes for part in profile.tts}
     texts = int(counts[counts.domain.isin(used)].texts.sum())
     gpu = any(tts in GPU.speak for tts in takes)
     size = next((size for size in ("tiny", "small", "conformer") if size in profile.backbone.name), "base")
