@@ -28,12 +28,22 @@ class Part(BaseModel):
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "folder"]
+    name: Literal["tuxpaint", "slurp", "folder"]
     language: str  # ISO 639-1, e.g. "es"
-    path: str | None = None  # folder of the user's AudioFolder; only for name: folder
+    path: str | None = None  # folder of the user's AudioFolder, or of the corpus as its authors release it
+    source: Literal["official", "hub"] = (
+        "official"  # of slurp without a path: its authors' release, or the hub's copy of it
+    )
+    recordings: Literal["all", "headset"] = "all"  # of slurp: both microphones, or the close one alone
     merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
     # per domain, chosen by hash; a mapping caps the domains that it names; None: all
     max_utterances: Count | dict[str, Count] | None = None
+
+    @model_validator(mode="after")
+    def _of_slurp(self):
+        if self.name != "slurp" and (self.source, self.recordings) != ("official", "all"):
+            raise ValueError(f"source and recordings are of the corpus slurp, not of {self.name}")
+        return self
 
     def most(self, domain: str) -> int | None:
         """How many utterances of a domain are kept at most; None: all."""
@@ -57,7 +67,7 @@ class BackbonePart(Part):
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
-    # of the products in training and in the encoder; weights, their updates and the decoder are float32 always
+    # of the products; weights, their updates, sums and norms are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
     # statistics of a Conformer's BatchNorm in syn_target + lam * tau: of syn_target (released code), or anew on the synthetic
     # speech of the target; lam 0 is syn_target itself either way

@@ -154,7 +154,9 @@ class _Trainer(Trainer):
     def training_step(self, model, inputs, *args, **kwargs):
         inputs, inner = self._prepare_inputs(inputs), self.accelerator.unwrap_model(model)
         with self.backbone.hearing(inner, inputs) as heard, _counted_once(inner) as self.counted:
-            loss = super().training_step(model, heard, *args, **kwargs)  # with the backward pass, which may compute again
+            loss = super().training_step(
+                model, heard, *args, **kwargs
+            )  # with the backward pass, which may compute again
         return self._finite(loss, "loss")
 
     def compute_loss(self, *args, **kwargs):
@@ -179,7 +181,7 @@ class _Trainer(Trainer):
 @contextlib.contextmanager
 def _counted_once(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Yields what is called after a forward pass: BatchNorm counts none of the batches that are computed again behind it."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
     counts: list[torch.Tensor] = []
 

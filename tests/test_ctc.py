@@ -169,7 +169,9 @@ def test_finetune_learns_all_but_the_feature_encoder(made, clips, tmp_path, kind
         frozen = ".feature_extractor." in key
         assert not frozen or torch.equal(start[key], moved[key]), key
     assert not torch.equal(start["lm_head.weight"], moved["lm_head.weight"])
-    loss = [asr.load(folder)(**asr.collate(examples(asr, clips)[:1])).loss.item() for folder in (None, tmp_path / "out")]
+    loss = [
+        asr.load(folder)(**asr.collate(examples(asr, clips)[:1])).loss.item() for folder in (None, tmp_path / "out")
+    ]
     assert loss[1] < loss[0]
     after = json.loads((tmp_path / "out" / "config.json").read_text())
     assert {k: after[k] for k in ("layerdrop", "mask_time_prob", "ctc_zero_infinity")} == {
@@ -280,7 +282,9 @@ def test_a_conformer_from_nothing_learns_eight_real_clips_by_heart(shared_data, 
     asr = open_backbone(folder, "es", PART)
     assert sum(tensor.numel() for tensor in load_state(folder).values()) > 2.5e6
     asr.check(rows.transcription.tolist())
-    heart = [Example(asr.features(path), asr.labels(text)) for path, text in zip(rows.path, rows.transcription, strict=True)]
+    heart = [
+        Example(asr.features(path), asr.labels(text)) for path, text in zip(rows.path, rows.transcription, strict=True)
+    ]
     part = TrainingPart(epochs=100, batch_size=8, learning_rate=1e-3)
     training.finetune(asr, heart, part, 0, 1, "by heart", tmp_path / "target")
     heard = asr.transcribe(asr.load(tmp_path / "target"), [example.features for example in heart], 8)
@@ -397,7 +401,8 @@ def test_folders_that_cannot_be_a_backbone_are_refused(made, tmp_path):
     state = load_state(made["rotary"].folder)
     from safetensors.torch import save_file
 
-    save_file({k: t.clone() for k, t in state.items() if "lm_head" not in k}, f"{torn}/model.safetensors", {"format": "pt"})
+    save_file(
+        {k: t.clone() for k, t in state.items() if "lm_head" not in k}, f"{torn}/model.safetensors", {"format": "pt"}
+    )
     with pytest.raises(UserError, match=r"its weights lack lm_head\.bias"):
         open_backbone(Path(torn), "en", PART).load()
-

