@@ -298,6 +298,19 @@ def test_a_conformer_from_nothing_learns_eight_real_clips_by_heart(shared_data, 
     assert weights[0] == weights[1] and checkpoints.load_vector(tmp_path / "tau")[0].norm() > 1
 
 
+def test_what_was_made_before_these_settings_came_stays_valid():
+    """Keys of the store as they were; what changes no result never is in them."""
+    known = {"epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm"}
+    memory = ("save_steps", "gradient_checkpointing", "processes")
+    assert set(TRAIN.key(*memory)) == known
+    assert set(TRAIN.model_copy(update={"gradient_accumulation": 2, "processes": 2}).key(*memory)) == known | {
+        "gradient_accumulation"
+    }
+    assert set(PART.key("name", "batchnorm")) == {"context_margin", "context_step", "precision"}
+    with pytest.raises(UserError, match="gradient_accumulation 3 must be a multiple of processes 2"):
+        load_profile("quickstart", {"training.gradient_accumulation": 3, "training.processes": 2})
+
+
 # vectors
 
 
