@@ -32,8 +32,8 @@ def sweep(
     `settle` mends what is no parameter (BatchNorm statistics) at every lam but 0. The model is left as it came.
     """
     state = model.state_dict()
-    owners = parameters.owners(state)  # a tied tensor once; of a weight-normed weight both parts
-    base = {key: state[key].clone() for key in owners if owners[key] == key or parameters.composed(key)}
+    owners = parameters.owners(state)
+    base = {key: state[key].clone() for key in owners if key in vector.tensors or parameters.composed(key)}
     kept = {key: tensor.clone() for key, tensor in state.items() if key not in owners} if settle else {}
     texts = {}
     for lam in lams:

@@ -203,7 +203,7 @@ class _Trainer(Trainer):
 @contextlib.contextmanager
 def _counted_once(model: nn.Module) -> Iterator[Callable[[], None]]:
     """Yields what is called after a forward pass: BatchNorm counts none of the batches that are computed again behind it."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     before = [norm.momentum for norm in norms]
     counts: list[torch.Tensor] = []
 

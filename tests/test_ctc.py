@@ -10,15 +10,15 @@ import torch
 from transformers import TrainerCallback, pipeline
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
-from syn2real_utils import batchnorm, checkpoints, exports, standalone, training, transcription
+from syn2real_utils import batchnorm, checkpoints, exports, stages, standalone, training, transcription
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import Example, open_backbone
 from syn2real_utils.backbones.ctc import CTC
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
-from syn2real_utils.evaluation import sweep
+from syn2real_utils.evaluation import score, sweep
 from syn2real_utils.lineage import Lineage, write_lineage
-from syn2real_utils.profile import BackbonePart, TrainingPart
+from syn2real_utils.profile import BackbonePart, TrainingPart, load_profile
 from syn2real_utils.store import Store
 from tests.made_ctc import KINDS, snapshot, tone
 
@@ -266,6 +266,49 @@ def test_too_little_gpu_memory_names_the_settings_and_writes_no_model(made, clip
         training.finetune(asr, examples(asr, clips), TRAIN, 0, 1, "tiny", tmp_path / "out", [OutOfMemory()])
     assert len(str(said.value).splitlines()) == 1 and "gradient_checkpointing" in str(said.value)
     assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.real
+def test_a_conformer_from_nothing_learns_eight_real_clips_by_heart(shared_data, tmp_path, monkeypatch):
+    """Of 2.6 million parameters; and the model that it becomes with a vector at lam 0 is itself to the bit."""
+    monkeypatch.setenv("SYN2REAL_HOME", str(shared_data.root))
+    rows = stages.real_rows(load_profile("quickstart")).groupby("domain").head(2).reset_index(drop=True)
+    letters = "".join(sorted({letter for text in rows.transcription for letter in text.lower() if letter.isalpha()}))
+    parts = ("hidden", "attention", "activation", "feat_proj", "final")
+    sizes = {f"{part}_dropout": 0.0 for part in parts} | {"conformer_conv_dropout": 0.0}
+    sizes |= {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512}
+    sizes |= {"conv_kernel": (10, 8, 8, 6), "conv_stride": (5, 4, 4, 6), "conv_dim": (32,) * 4}  # 30 ms a frame
+    folder = snapshot(tmp_path / "pretrained", "rotary", letters, **sizes, conv_depthwise_kernel_size=15)
+    asr = open_backbone(folder, "es", PART)
+    assert sum(tensor.numel() for tensor in load_state(folder).values()) > 2.5e6
+    asr.check(rows.transcription.tolist())
+    heart = [
+        Example(asr.features(path), asr.labels(text)) for path, text in zip(rows.path, rows.transcription, strict=True)
+    ]
+    part = TrainingPart(epochs=100, batch_size=8, learning_rate=1e-3)
+    training.finetune(asr, heart, part, 0, 1, "by heart", tmp_path / "target")
+    heard = asr.transcribe(asr.load(tmp_path / "target"), [example.features for example in heart], 8)
+    found = score(rows, heard, "es")
+    assert len(found) == 8 and found.errors.sum() == 0, found[["reference", "hypothesis"]]
+    shutil.copytree(folder, tmp_path / "syn")
+    shutil.copytree(tmp_path / "target", tmp_path / "real")
+    checkpoints.subtract(tmp_path / "real", tmp_path / "syn", tmp_path / "tau")
+    checkpoints.apply(tmp_path / "target", tmp_path / "tau", 0, tmp_path / "adapted")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("target", "adapted")]
+    assert weights[0] == weights[1] and checkpoints.load_vector(tmp_path / "tau")[0].norm() > 1
+
+
+def test_what_was_made_before_these_settings_came_stays_valid():
+    """Keys of the store as they were; what changes no result never is in them."""
+    known = {"epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm"}
+    memory = ("save_steps", "gradient_checkpointing", "processes")
+    assert set(TRAIN.key(*memory)) == known
+    assert set(TRAIN.model_copy(update={"gradient_accumulation": 2, "processes": 2}).key(*memory)) == known | {
+        "gradient_accumulation"
+    }
+    assert set(PART.key("name", "batchnorm")) == {"context_margin", "context_step", "precision"}
+    with pytest.raises(UserError, match="gradient_accumulation 3 must be a multiple of processes 2"):
+        load_profile("quickstart", {"training.gradient_accumulation": 3, "training.processes": 2})
 
 
 # vectors

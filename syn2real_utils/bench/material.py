@@ -2,11 +2,12 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from syn2real_utils import stages, statistics
-from syn2real_utils.backbones.base import Backbone
+from syn2real_utils.backbones.whisper import Whisper
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
@@ -22,9 +23,9 @@ def profile() -> Profile:
     return load_profile("quickstart")
 
 
-def backbone() -> Backbone:
+def backbone() -> Whisper:
     """Its backbone."""
-    return stages.backbone(profile())
+    return cast(Whisper, stages.backbone(profile()))
 
 
 def source_rows() -> pd.DataFrame:
