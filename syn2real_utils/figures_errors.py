@@ -160,7 +160,7 @@ def quality(table: pd.DataFrame) -> Figure:
             ax.set_xlabel(label)
             ax.margins(x=0.25)
         axes.flat[0].set_ylabel("relative change in WER (%)")
-        axes.flat[0].legend(frameon=False, fontsize=8)
+        axes.flat[0].legend(loc="lower left", frameon=False, fontsize=8)
         plt.close(figure)
     return figure
 

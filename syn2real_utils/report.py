@@ -41,7 +41,7 @@ NEEDS = {  # what is made from other rows than those of utterances
     "context_gaps": "contexts", "quality": "synthetic", "geometry": "geometry", "cosine_heatmap": "cosines",
 }  # fmt: skip
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
-SHOWN = 5  # gains and losses in the report, per target and TTS
+SHOWN = 8  # gains and losses in the report, per target and TTS
 
 
 def write_rows(folder: Path, rows: dict[str, pd.DataFrame]) -> None:
@@ -226,9 +226,13 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         about: machine, commit and versions.
     """
     table = results(folder)
-    shown = read(folder, "examples")
+    shown, strange = (
+        [row | {"audio": _data(clips[str(row["utterance"])])} for row in read(folder, name).to_dict("records")]
+        for name in ("examples", "hallucinations")
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings({})]
+    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings({})}
+    pictures = [(name, _data(file, "image/png")) for name, file in drawn.items() if file.is_file()]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
         profile=load_profile(folder / PROFILE),
@@ -240,7 +244,8 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
         captions=CAPTIONS,
-        examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],
+        examples=shown,
+        strange=strange,
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
         about=about,
     )

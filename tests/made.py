@@ -68,6 +68,12 @@ def selections() -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def synthetic() -> pd.DataFrame:
+    """tables/synthetic.csv of both targets and TTS."""
+    sums = {"n_clips": 10, "n_flagged": 1, "seconds": 12.0, "n_letters": 100, "real_seconds": 15.0, "real_letters": 100}
+    return pd.DataFrame([{"target": t, "tts": e, **sums} for t in ("animals", "food") for e in ("kokoro", "pico")])
+
+
 def contexts() -> pd.DataFrame:
     """tables/contexts.csv: `adapted` at lam 0.5, with one error more at 30 s in every second utterance."""
     rows = utterances()

@@ -68,12 +68,14 @@ def run(killed) -> Path:
 
 def test_exactly_these_artefacts_are_made(killed, run):
     expected = {f"tables/{name}.csv" for name in (
-        "utterances", "selection", "contexts", "cosines", "geometry",
+        "utterances", "selection", "contexts", "cosines", "geometry", "synthetic",
         "wer", "cer", "changes", "lam", "context_gaps", "examples",
+        "audit", "hallucinations", "quality", "anatomy", "words",
     )}  # fmt: skip
     expected |= {"tables/results.md", "profile.yaml", "inputs.json", "run.json", "report.html"}
     expected |= {f"figures/{name}.png" for name in (
         "quadrants", "overview", "wer", "lam_curves", "geometry", "cosine_heatmap", "ensemble",
+        "audit", "anatomy", "words", "quality",
     )}  # fmt: skip
     for name in [name for name in NAMES if name not in runs.APART]:
         stem = f"{name}-animals" if name[:2] in PER_TARGET else name
