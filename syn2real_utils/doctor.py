@@ -14,6 +14,7 @@ from syn2real_utils.corpora.tuxpaint import LANGUAGES
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile, profile_names
 from syn2real_utils.store import home
+from syn2real_utils.tts import snapshots
 from syn2real_utils.tts.base import ENGINES
 
 NEEDED_GB = 12.0  # of disk for the quickstart
@@ -113,6 +114,8 @@ def _tts(name: str, root: Path) -> str:
 
 
 def _has_tts(name: str, root: Path) -> bool:
+    if name in snapshots.NEEDS:
+        return all(snapshots.there(repository) for repository in snapshots.NEEDS[name])
     if name == "pico":
         return importlib.util.find_spec("py_nanotts") is not None
     return _there(root / "data/tts", name)

@@ -33,6 +33,8 @@ ORIGINS = {
     "slurp": Origin("recordings of SLURP", "CC-BY-NC-4.0", noncommercial=True),
     "kokoro": Origin("Kokoro-82M", "Apache-2.0"),
     "pico": Origin("SVOX Pico", "Apache-2.0"),
+    "bark": Origin("Bark", "MIT", hub="suno/bark"),
+    "speecht5": Origin("SpeechT5 and its HiFi-GAN", "MIT", hub="microsoft/speecht5_tts"),
 }
 
 

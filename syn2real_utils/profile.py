@@ -1,7 +1,7 @@
 """A profile: one experiment's whole configuration, read from YAML and checked before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,13 +10,20 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
-Protocol = Literal["strict", "catalogue"]
+Protocol = Literal["strict", "catalogue", "paper"]
+Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
 
 class Part(BaseModel):
     """A section of a profile; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()  # fields that came after the first artifacts
+
+    def key(self, *left_out: str) -> dict:
+        """The values in a store's key. Later fields are no part of it at their defaults: what was made before stays valid."""
+        default = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return self.model_dump(exclude={*default, *left_out})
 
 
 class CorpusPart(Part):
@@ -45,30 +52,83 @@ class CorpusPart(Part):
         return cap.get(domain) if isinstance(cap, dict) else cap
 
 
+class RoundTripPart(Part):
+    """An ASR that listens to synthetic clips; those that it does not understand are flagged."""
+
+    asr: str  # any Whisper as `backbone.name` takes it, but not the one under test
+    max_cer: float = Field(ge=0)  # of the normalised transcript against the text; a clip above it is flagged
+
+
 class TtsPart(Part):
     """Which synthetic speech."""
 
-    name: Literal["kokoro", "pico"]
+    name: Literal["kokoro", "pico", "bark", "speecht5"]
     voices: list[str] | None = None  # None: all that the engine has for the language
     takes: Count = 1  # renderings per text
     seed: int = 0  # of the schedule of voices, speeds and pitches
+    model: str | None = None  # of bark and speecht5: hub name or local folder; None: the published one
+    # of speecht5: cmu-arctic (also None; released code), source (those of the source domains' real clips), or a folder of clips
+    speakers: str | None = None
+    # of bark and speecht5: texts spoken at once; lower it when the memory is too small, the clips are the same up to rounding
+    batch_size: Count = 16
+    round_trip: RoundTripPart | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_this_engine(self):
+        for field, engines in {"model": ("bark", "speecht5"), "speakers": ("speecht5",)}.items():
+            if getattr(self, field) is not None and self.name not in engines:
+                raise ValueError(f"{field} is for {names(engines)}, not for {self.name}")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """What the clips depend on; a field that came later is left out where it is unset, so that no key changes."""
+        values = self.model_dump(mode="json", exclude={"batch_size"})
+        return {key: value for key, value in values.items() if value is not None or key == "voices"}
 
 
 class BackbonePart(Part):
     """Which ASR model is `pretrained`."""
 
+    later = ("batchnorm",)
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
     # of the products; weights, their updates, sums and norms are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
+    # statistics of a Conformer's BatchNorm in syn_target + lam * tau: of syn_target (released code), or anew on the synthetic
+    # speech of the target; lam 0 is syn_target itself either way
+    batchnorm: Literal["target", "re-estimate"] = "target"
+
+
+class EarlyStoppingPart(Part):
+    """The checkpoint of the lowest WER on real speech of the target's devel part is kept; only in protocol `paper`."""
+
+    steps: Count  # between evaluations
+    patience: Count  # evaluations without a lower WER after which a fine-tune ends
+
+
+class MixedPart(Part):
+    """Protocol `paper`: a first stage on real and synthetic source speech, from which the target model goes on."""
+
+    factor: float = Field(0.1, gt=0)  # of the learning rate in the second stage; released code
+    max_steps: Count | None = None  # of the first stage; None: as every fine-tune
+    patience: Count | None = None  # of the first stage; None: as every fine-tune
 
 
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
+    later = ("gradient_accumulation", "mask_time_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
-    batch_size: Count
+    batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
+    gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
+    gradient_checkpointing: bool = (
+        False  # compute activations twice: less memory, about a third more time, the same bytes
+    )
+    processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
+    mask_time_prob: float = Field(
+        0.0, ge=0, lt=1
+    )  # CTC only: share of a clip's frames that masked spans begin at; 0: none
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -76,6 +136,26 @@ class TrainingPart(Part):
     save_steps: int = Field(
         0, ge=0
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
+    max_steps: Count | None = None  # ends a fine-tune whose epochs would take more
+    early_stopping: EarlyStoppingPart | None = None
+    mixed: MixedPart = MixedPart()
+
+    def first_stage(self) -> "TrainingPart":
+        """How the model on mixed source speech is fine-tuned (protocol `paper`)."""
+        stopping, own = self.early_stopping, self.mixed
+        if stopping and own.patience:
+            stopping = stopping.model_copy(update={"patience": own.patience})
+        return self.model_copy(update={"max_steps": own.max_steps or self.max_steps, "early_stopping": stopping})
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.gradient_accumulation % self.processes:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} must be a multiple of processes {self.processes}"
+            )
+        if self.early_stopping and self.processes > 1:
+            raise ValueError("early_stopping needs processes 1: one process judges the model that it trains")
+        return self
 
 
 class EvaluationPart(Part):
@@ -145,6 +225,7 @@ class Profile(Part):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
+    reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
     @model_validator(mode="after")
     def _each_once(self):
@@ -158,8 +239,17 @@ class Profile(Part):
         for key, values in named.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{key} must name each of its values once, not {names(values)}")
+        for part in self.tts:
+            if part.round_trip and _same_asr(part.round_trip.asr, self.backbone.name):
+                raise ValueError(
+                    f"tts.round_trip.asr must be another ASR than the one under test, {self.backbone.name}"
+                )
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
+        if self.training.early_stopping and self.evaluation.protocol != "paper":
+            raise ValueError(
+                "training.early_stopping looks at real speech of the target: leave it out, or set evaluation.protocol to paper"
+            )
         return self
 
     def tts_part(self, name: str) -> TtsPart:
@@ -189,17 +279,30 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
     """Read and check a profile.
 
     Args:
-        name: a profile of the package (`quickstart`) or the path of a YAML file.
+        name: a profile of the package (`quickstart`) or the path of a YAML file; its key `extends` names another whose
+            values hold where it has none.
         overrides: dotted key -> value, e.g. {"training.epochs": 1}.
 
     Raises:
         UserError: no such profile, no YAML, or an unknown, missing or ill-typed key.
     """
+    values = _read(name)
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return _rooted(Profile.model_validate(values))
+    except ValidationError as error:
+        raise UserError(f"profile {name}: {_explain(error)}") from error
+
+
+def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
+    """Values of a profile's YAML; what it `extends` is read first, and its own keys replace those."""
     path = FOLDER / f"{name}.yaml"
     if not path.exists():
         path = Path(name)
     if not path.is_file():
-        raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
+        asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
+        raise UserError(f"{asked}: use one of {names(profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -208,12 +311,17 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
-    for key, value in (overrides or {}).items():
-        _set(values, key, value)
-    try:
-        return _rooted(Profile.model_validate(values))
-    except ValidationError as error:
-        raise UserError(f"profile {name}: {_explain(error)}") from error
+    if (base := values.pop("extends", None)) is None:
+        return values
+    if str(base) in (*above, str(name)):
+        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
+    return _merged(_read(str(base), (*above, str(name))), values)
+
+
+def _merged(base: dict, own: dict) -> dict:
+    """`own` over `base`; sections are merged, anything else is replaced."""
+    both = {k: _merged(base[k], v) for k, v in own.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return base | own | both
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, object]:
@@ -232,12 +340,22 @@ def parse_overrides(pairs: list[str]) -> dict[str, object]:
 
 def _rooted(profile: Profile) -> Profile:
     """The profile with absolute paths: notebooks work in another folder than the command line."""
-    corpus, backbone = profile.corpus, profile.backbone
+    corpus, backbone, tts = profile.corpus, profile.backbone, profile.tts
     if corpus.path is not None:
         corpus = corpus.model_copy(update={"path": str(Path(corpus.path).expanduser().resolve())})
     if backbone.name.startswith((".", "~", "/")):
         backbone = backbone.model_copy(update={"name": str(Path(backbone.name).expanduser().resolve())})
-    return profile.model_copy(update={"corpus": corpus, "backbone": backbone})
+    tts = [part.model_copy(update=_rooted_paths(part)) for part in tts]
+    return profile.model_copy(update={"corpus": corpus, "backbone": backbone, "tts": tts})
+
+
+def _rooted_paths(part: TtsPart) -> dict[str, str]:
+    paths = {"model": part.model, "speakers": part.speakers}
+    return {key: str(Path(p).expanduser().resolve()) for key, p in paths.items() if p and p.startswith((".", "~", "/"))}
+
+
+def _same_asr(one: str, other: str) -> bool:
+    return one.removeprefix("openai/whisper-") == other.removeprefix("openai/whisper-")
 
 
 def _set(values: dict, dotted: str, value: object) -> None:
@@ -269,6 +387,9 @@ def _keys_beside(location: tuple) -> list[str]:
         "training": TrainingPart,
         "evaluation": EvaluationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
+        "training.early_stopping": EarlyStoppingPart,
+        "training.mixed": MixedPart,
     }
-    owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
+    places = [".".join(map(str, location[:n])) for n in (2, 1) if len(location) > n]
+    owner = next((parts[place] for place in places if place in parts), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

@@ -47,7 +47,7 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
         _scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
         for name, model in models.items()
     ]
-    return pd.concat(parts).assign(target=target, tts=tts, seed=seed)
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -57,7 +57,7 @@ def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str
     scored = [rows.assign(model=model)]
     if model == "adapted":
         scored = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *scored]
-    return pd.concat(scored).assign(target=target, tts=tts, seed=seed)
+    return pd.concat(scored).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -65,10 +65,13 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
 
     The pooled vector of the others is stood for by the sum of theirs: to first order, a fine-tune on the pooled speech
     moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out.
+    Protocol `paper`: WER over lam on real speech of the target's devel part.
 
     Returns:
         The columns of `selection.SELECTION_COLUMNS`.
     """
+    if profile.evaluation.protocol == "paper":
+        return _devel_scores(profile, target, tts, seed, model)
     sources, parts = stages.source_domains(profile, target), []
     scored, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
     for domain in sources:
@@ -79,8 +82,18 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     return table[list(selection.SELECTION_COLUMNS)]
 
 
+def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str) -> pd.DataFrame:
+    """`selection_scores` of protocol `paper`; both sides are normalised, for the floor of a raw reference is no model's doing."""
+    rows, base = stages.devel_rows(profile, [target]), stages.syn_target(profile, tts, target, seed, None)
+    vector, grid = spec(profile, target, tts, seed, model), profile.evaluation.selection_grid
+    scored = _scored(profile, rows, stages.transcripts(profile, base, rows, vector, grid))
+    table = scored.groupby("lam", as_index=False)[["errors", "n_words"]].sum()
+    table = table.assign(domain=target, tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    return table[list(selection.SELECTION_COLUMNS)]
+
+
 def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> float:
-    """The lam that the left-out source domains choose; nothing of the target is looked at."""
+    """The lam that the left-out source domains choose; nothing of the target is looked at but in protocol `paper`."""
     return selection.choose(selection_scores(profile, target, tts, seed, model))
 
 
@@ -94,7 +107,7 @@ def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(
                 chosen = chosen_lam(profile, target, tts, seed, model)
                 parts.append(selection.mark(target_scores(profile, target, tts, seed, model), model, chosen))
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows.assign(protocol=profile.evaluation.protocol, backbone=profile.backbone.name)
+    rows = rows.assign(backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
 
 
@@ -126,6 +139,7 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
+        "synthetic": synthetic_quality(profile),
     }
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
@@ -200,6 +214,29 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
         for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
+
+
+def synthetic_quality(profile: Profile) -> pd.DataFrame:
+    """Sums over the synthetic clips of each target and TTS, and over the real clips of the same texts.
+
+    Returns:
+        `target, tts, n_clips, n_flagged, seconds, n_letters, real_seconds, real_letters`; letters of the text as it was
+        spoken. Where the synthetic sets say how well a recogniser hears them, `char_errors, n_chars` too.
+    """
+    table = []
+    for target in profile.targets:
+        real = _all_test_rows(profile, target)
+        for tts in (part.name for part in profile.tts):
+            clips = stages.synthetic_rows(profile, tts, [target])
+            letters = clips.spoken.map(lambda text: sum(map(str.isalnum, text)))
+            of_text = letters.groupby(clips.text_id).first()
+            both = real[real.text_id.isin(of_text.index)]
+            row = {"target": target, "tts": tts, "n_clips": len(clips), "n_flagged": int((clips.quality != "ok").sum())}
+            row |= {"seconds": clips.duration.sum(), "n_letters": int(letters.sum())}
+            row |= {"real_seconds": both.duration.sum(), "real_letters": int(of_text[both.text_id].sum())}
+            row |= {name: clips[name].astype(int).sum() for name in ("char_errors", "n_chars") if name in clips}
+            table.append(row)
+    return pd.DataFrame(table).round(3)
 
 
 def all_contexts(profile: Profile) -> pd.DataFrame:

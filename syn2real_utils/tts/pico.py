@@ -19,6 +19,7 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
 from syn2real_utils.tts import pico_server
 
@@ -43,7 +44,7 @@ class Pico:
         "it": ("it-IT",),
     }
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, part: TtsPart | None = None):
         spec = find_spec("py_nanotts")
         if spec is None or spec.origin is None:
             raise ModuleNotFoundError("py-nanotts is not installed")
