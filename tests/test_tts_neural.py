@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 from syn2real_utils import speech
 from syn2real_utils.corpora.base import read_audiofolder
@@ -281,6 +283,29 @@ def test_what_is_missing_is_one_line_each(models, tmp_path, monkeypatch, capsys)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="names no speakers"):
         speakers.clips_of_folder(tmp_path / "empty")
+
+
+class Code:
+    """What a pickle that runs code looks like."""
+
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+@pytest.mark.parametrize("name", ["bark", "speecht5"])
+def test_published_pickles_are_read_as_tensors_and_code_in_them_is_not_run(name, models, engines, tmp_path, capsys):
+    folder = tmp_path / name
+    shutil.copytree(models[name], folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    opened = base.load_engine(part(name, {name: folder}), Store(tmp_path))
+    said = sayings(name)[0]
+    ours, theirs = (engine.speak(said.spoken, said.voice, "en", 0)[0] for engine in (opened, engines[name]))
+    assert len(ours) == len(theirs) and np.abs(ours - theirs).max() < SAME
+    torch.save({"weight": Code()}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=f"cannot open the model in {folder}: .*: fetch it again"):
+        base.load_engine(part(name, {name: folder}), Store(tmp_path))
+    assert "code ran" not in capsys.readouterr().out
 
 
 def test_torchaudio_that_cannot_load_is_mended(tmp_path):

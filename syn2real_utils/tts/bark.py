@@ -67,10 +67,10 @@ class Bark:
         self._folder = snapshots.resolve(part.model or snapshots.BARK, "config.json", PATTERNS)
         self._device = neural.device()
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        self._processor = BarkProcessor.from_pretrained(self._folder, local_files_only=True)
-        self._model = BarkModel.from_pretrained(self._folder, dtype=dtype, local_files_only=True, weights_only=True).to(
-            self._device
-        )
+        with snapshots.opening(self._folder):
+            self._processor = BarkProcessor.from_pretrained(self._folder, local_files_only=True)
+            model = BarkModel.from_pretrained(self._folder, dtype=dtype, local_files_only=True, weights_only=True)
+        self._model = model.to(self._device)
         self._model.eval()
         settings = self._model.generation_config
         self._semantic = BarkSemanticGenerationConfig(**settings.semantic_config | {"min_eos_p": MIN_EOS_P})

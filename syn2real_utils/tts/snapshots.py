@@ -4,11 +4,14 @@ Some of them are published as PyTorch's pickles alone. Those are read with PyTor
 tensors and runs no code.
 """
 
-from collections.abc import Sequence
+import contextlib
+import pickle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 
 from syn2real_utils import hub, hubnames
 from syn2real_utils.errors import UserError
@@ -43,6 +46,16 @@ def resolve(name: str, needed: str, patterns: Sequence[str] = MODEL, beside: str
     if not (folder / needed).is_file():
         raise UserError(f"the folder {folder} has no {needed}: expected the files of the repository {Path(name).name}")
     return folder
+
+
+@contextlib.contextmanager
+def opening(folder: Path) -> Iterator[None]:
+    """Turn what transformers raises on damaged files into the user's one line."""
+    try:
+        yield
+    except (pickle.UnpicklingError, SafetensorError, OSError, ValueError, KeyError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
+        raise UserError(f"cannot open the model in {folder}: {said}: fetch it again") from error
 
 
 def there(name: str) -> bool:

@@ -39,9 +39,11 @@ class SpeechT5:
         self.voices = {"en": tuple(self._xvectors)}
         self._device = neural.device()
         load = {"local_files_only": True, "weights_only": True}
-        self._processor = SpeechT5Processor.from_pretrained(folder, normalize=True, local_files_only=True)
-        self._model = SpeechT5ForTextToSpeech.from_pretrained(folder, **load).to(self._device)
-        self._vocoder = SpeechT5HifiGan.from_pretrained(vocoder, **load).to(self._device)
+        with snapshots.opening(folder):
+            self._processor = SpeechT5Processor.from_pretrained(folder, normalize=True, local_files_only=True)
+            self._model = SpeechT5ForTextToSpeech.from_pretrained(folder, **load).to(self._device)
+        with snapshots.opening(vocoder):
+            self._vocoder = SpeechT5HifiGan.from_pretrained(vocoder, **load).to(self._device)
         self._model.eval()
         self._vocoder.eval()
 
