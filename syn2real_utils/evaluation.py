@@ -22,16 +22,18 @@ def sweep(
     lams: Sequence[float],
     clips: Sequence[torch.Tensor],
     batch_size: int,
-) -> dict[float, list[str]]:
+    sure: bool = False,
+) -> dict[float, list]:
     """Transcripts of `clips` by `model + lam * vector` for each lam, in one process, without writing a checkpoint.
 
-    The model is left as it came.
+    The model is left as it came. `sure`: each as the backbone's `Heard`, which says how sure it was, not as text.
     """
+    hear = backbone.hear if sure else backbone.transcribe
     base = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in vector.tensors}
-    texts = {}
+    texts: dict[float, list] = {}
     for lam in lams:
         vector.write_into(model.state_dict(), base, lam)
-        texts[lam] = backbone.transcribe(model, clips, batch_size)
+        texts[lam] = hear(model, clips, batch_size)
         say(f"  lam {lam:g}: {len(clips)} clips")
     vector.write_into(model.state_dict(), base, 0.0)
     return texts

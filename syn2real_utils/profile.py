@@ -68,6 +68,12 @@ class TrainingPart(Part):
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
 
 
+Selector = Annotated[
+    str, Field(pattern=r"^(leave-one-source-out|synthetic-target-devel|confidence|entropy|norm-matched|fixed-\d+(\.\d+)?)$")
+]
+Ensemble = Literal["mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
+
+
 class EvaluationPart(Part):
     """How models are compared."""
 
@@ -76,6 +82,15 @@ class EvaluationPart(Part):
     lam_grid: list[float]  # of the target
     selection_grid: list[float]  # of the left-out source domains: the lam that can be chosen
     selection_folds: Count = 1  # of the folds of each left-out source domain, how many choose lam
+    # the source domains that are left out in turn to choose lam: so many of the largest, or these; None: all
+    selection_domains: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    selectors: list[Selector] = ["leave-one-source-out"]  # ways to choose lam that are compared; the first is used
+    ensembles: list[Ensemble] = ["mean"]  # ways to make one vector of several; the first is the model `ensemble`
+    ties_density: float = Field(0.2, gt=0, le=1)  # TIES paper: the 20 % of largest magnitude stay
+    dare_density: float = Field(0.1, gt=0, le=1)  # DARE paper: 90 % of a fine-tune's changes can be dropped
+    source_counts: list[Count] = []  # how many source domains the mean is taken over, each a point of a curve
+    source_orders: Count = 3  # seeded orders of the source domains, of whose first so many the mean is taken
+    study_seeds: Count = 1  # of the seeds, how many hear selectors, ensembles but the first, and source counts
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
     confidence: float = Field(0.95, gt=0, lt=1)
@@ -90,6 +105,16 @@ class EvaluationPart(Part):
             raise ValueError("selection_grid must be part of lam_grid")
         if self.selection_folds > self.folds:
             raise ValueError("selection_folds must not exceed folds")
+        return self
+
+    @model_validator(mode="after")
+    def _studies_start_from_the_default(self):
+        for name, first in (("selectors", "leave-one-source-out"), ("ensembles", "mean"), ("source_counts", None)):
+            values = getattr(self, name)
+            if first and values[:1] != [first]:
+                raise ValueError(f"{name} must start with {first}, which every table holds")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must name each of its values once, not {names(values)}")
         return self
 
 
@@ -128,6 +153,9 @@ class Profile(Part):
     corpus: CorpusPart
     targets: Annotated[list[str], Field(min_length=1)]
     sources: list[str] | Literal["all"] = "all"  # a target is never among its own sources
+    # no domain of a target's group is a source of it, so that the targets of a group share their source models: domains by
+    # the group's name, or into how many groups of about as many words the targets are divided; None: each is its own
+    groups: Count | dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     tts: Annotated[list[TtsPart], Field(min_length=1)]
     backbone: BackbonePart
     training: TrainingPart
@@ -148,6 +176,16 @@ class Profile(Part):
         for key, values in named.items():
             if len(set(values)) < len(values):
                 raise ValueError(f"{key} must name each of its values once, not {names(values)}")
+        if isinstance(self.groups, dict):
+            grouped = [domain for group in self.groups.values() for domain in group]
+            if len(set(grouped)) < len(grouped):
+                raise ValueError(f"groups must name each domain once, not {names(grouped)}")
+        if isinstance(self.groups, int) and self.groups > len(self.targets):
+            raise ValueError(f"groups must be at most {len(self.targets)}, as there are targets, not {self.groups}")
+        if "synthetic-target-devel" in self.evaluation.selectors and len(self.tts) < 2:
+            raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
+        if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
+            raise ValueError("the ensemble seed-averaged needs several seeds")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
         return self

@@ -53,7 +53,8 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
     """`adapted` (with syn_target) over the lam grid, or `ensemble` over the selection grid, on the target's real clips."""
     grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
-    rows = _sweep(profile, target, spec(profile, target, tts, seed, model), grid, stages.folds(profile))
+    vector = spec(profile, target, tts, seed, model)
+    rows = sweep(profile, target, vector, grid, stages.folds(profile), sure=model == "adapted" and is_sure(profile, seed))
     scored = [rows.assign(model=model)]
     if model == "adapted":
         scored = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *scored]
@@ -70,10 +71,11 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
         The columns of `selection.SELECTION_COLUMNS`.
     """
     sources, parts = stages.source_domains(profile, target), []
+    left_out = stages.selection_domains(profile, stages.real_rows(profile), sources)
     scored, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
-    for domain in sources:
+    for domain in left_out:  # the same for all targets of a group, so the store has what was heard for the first
         others = VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
-        rows = _sweep(profile, domain, others, grid, scored)
+        rows = sweep(profile, domain, others, grid, scored)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
     table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
@@ -203,13 +205,9 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
 
 
 def all_contexts(profile: Profile) -> pd.DataFrame:
-    """`context_scores` of every target, TTS and seed."""
-    parts = [
-        context_scores(profile, target, part.name, seed)
-        for target in profile.targets
-        for part in profile.tts
-        for seed in profile.seeds
-    ]
+    """`context_scores` of every target and TTS, first seed: the models that the notebooks export."""
+    seed = profile.seeds[0]
+    parts = [context_scores(profile, target, part.name, seed) for target in profile.targets for part in profile.tts]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -217,16 +215,32 @@ def _all_test_rows(profile: Profile, target: str) -> pd.DataFrame:
     return pd.concat([stages.test_rows(profile, target, fold) for fold in stages.folds(profile)], ignore_index=True)
 
 
-def _sweep(
-    profile: Profile, domain: str, vector: VectorSpec, grid: Sequence[float], folds: Sequence[int | None]
+def sweep(
+    profile: Profile,
+    domain: str,
+    vector: VectorSpec,
+    grid: Sequence[float],
+    folds: Sequence[int | None],
+    sure: bool = False,
 ) -> pd.DataFrame:
     """Scored rows of syn_target + lam * vector on a domain, each fold heard by the model that did not see its texts."""
     parts = []
     for fold in folds:
         model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
         rows = stages.test_rows(profile, domain, fold)
-        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid)))
+        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
     return pd.concat(parts, ignore_index=True)
+
+
+def study_seeds(profile: Profile) -> list[int]:
+    """The seeds that hear selectors, ensembles and source counts."""
+    return profile.seeds[: profile.evaluation.study_seeds]
+
+
+def is_sure(profile: Profile, seed: int) -> bool:
+    """Whether the sweep of a target keeps how sure the model was: then a selector needs no other one."""
+    wanted = {"confidence", "entropy"} & set(profile.evaluation.selectors)
+    return bool(wanted) and seed in study_seeds(profile)
 
 
 def _scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:

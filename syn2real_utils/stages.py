@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine
+from syn2real_utils import checkpoints, machine, merging
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import names
@@ -28,6 +28,7 @@ from syn2real_utils.speech import (
     folds,
     has_corpus,
     real_rows,
+    selection_domains,
     source_domains,
     spoken_texts,
     synthetic,
@@ -39,7 +40,7 @@ from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
-    from syn2real_utils.backbones.whisper import Whisper
+    from syn2real_utils.backbones.whisper import Heard, Whisper
 
 __all__ = [
     "VectorSpec",
@@ -56,6 +57,7 @@ __all__ = [
     "parent",
     "pretrained",
     "real_rows",
+    "selection_domains",
     "source_domains",
     "spoken_texts",
     "syn_target",
@@ -66,24 +68,28 @@ __all__ = [
     "training_rows",
     "transcripts",
     "vector",
+    "vector_key",
     "vector_models",
 ]
 
 # Raise a stage's number when its code would make something else from the same inputs.
 VERSIONS = {"model": 3, "transcripts": 3}
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
+SURENESS = ("tokens", "logprob", "entropy")  # columns of transcripts that say how sure the model was
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
 ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
 
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """Which task vector: of the pooled source domains, or the mean or sum of one vector per domain."""
+    """Which task vector: of the pooled source domains, or one made of a vector per domain (of the pooled ones per seed)."""
 
-    kind: Literal["pooled", "mean", "sum"]
+    kind: Literal["pooled", "mean", "sum", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
     tts: str
     domains: tuple[str, ...]
     seed: int
+    density: float = 1.0  # the share of elements that TIES or DARE keeps
+    seeds: tuple[int, ...] = ()  # of a vector that is averaged over them
 
 
 def pretrained(profile: Profile) -> Path:
@@ -147,17 +153,29 @@ def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
 
 
 def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Artifact]]:
-    """(real_source, syn_source) behind a vector: one pair, or one for each domain."""
-    parts = [spec.domains] if spec.kind == "pooled" else [(domain,) for domain in spec.domains]
+    """(real_source, syn_source) behind a vector: one pair, or one for each domain or seed."""
+    pooled = spec.kind in ("pooled", "seed-averaged")
+    parts = [spec.domains] if pooled else [(domain,) for domain in spec.domains]
     return [
-        (finetuned(profile, REAL, part, spec.seed), finetuned(profile, spec.tts, part, spec.seed)) for part in parts
+        (finetuned(profile, REAL, part, seed), finetuned(profile, spec.tts, part, seed))
+        for seed in spec.seeds or (spec.seed,)
+        for part in parts
     ]
 
 
 def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
     """The task vector that a spec names, in memory."""
-    parts = (_between(real, syn) for real, syn in vector_models(profile, spec))
+    pairs = vector_models(profile, spec)
+    if spec.kind in merging.RULES:
+        return merging.merged(spec.kind, [(real.path, syn.path) for real, syn in pairs], spec.density, spec.seed)
+    parts = (_between(real, syn) for real, syn in pairs)
     return TaskVector.sum(parts) if spec.kind == "sum" else TaskVector.mean(parts)
+
+
+def vector_key(profile: Profile, spec: VectorSpec) -> list:
+    """All that a vector depends on."""
+    kind: list = [spec.kind] if spec.kind not in ("ties", "dare") else [spec.kind, spec.density, spec.seed]
+    return [*kind, *([real.fingerprint, syn.fingerprint] for real, syn in vector_models(profile, spec))]
 
 
 def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
@@ -194,26 +212,28 @@ def transcripts(
     spec: VectorSpec | None = None,
     lams: Sequence[float] = (0.0,),
     full: bool = False,
+    sure: bool = False,
 ) -> pd.DataFrame:
-    """What `model + lam * vector` hears in real clips.
+    """What `model + lam * vector` hears in clips.
 
     Args:
         profile: of the run.
         model: a fine-tuned model; None: `pretrained`, which is heard with the full context of 30 s.
-        rows: real utterances.
+        rows: utterances of the corpus, or synthetic ones.
         spec: the vector; None: the model as it is.
         lams: scaling factors.
         full: pad every clip to 30 s, as `pretrained` hears it always.
+        sure: say how sure the model was.
 
     Returns:
-        `lam, utterance, hypothesis`.
+        `lam, utterance, hypothesis`; if `sure`, `tokens, logprob, entropy` as in the backbone's `Heard`.
     """
     full = full or model is None
-    pairs = vector_models(profile, spec) if spec else []
+    sets = sorted({_fingerprint_of(Path(path)) for path in rows.path} - {corpus(profile).fingerprint})
     key = {
         "version": VERSIONS["transcripts"],
         "model": model.fingerprint if model else parent(profile),
-        "vector": [spec.kind, *[[a.fingerprint, b.fingerprint] for a, b in pairs]] if spec else None,
+        "vector": vector_key(profile, spec) if spec else None,
         "lams": list(lams),
         "clips": fingerprint([corpus(profile).fingerprint, *rows.utterance]),
         "language": profile.corpus.language,
@@ -221,14 +241,15 @@ def transcripts(
         "batch_size": profile.evaluation.batch_size,
         "threads": profile.threads,
     }
-    if full:
-        key["full"] = True
+    key |= {"full": True} if full else {}
+    key |= {"sure": True} if sure else {}
+    key |= {"sets": sets} if sets else {}  # of synthetic speech
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
         label,
         key,
-        lambda into: _transcribe(profile, model, rows, spec, lams, full, into / "transcripts.csv"),
+        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, into / "transcripts.csv"),
     )
     return pd.read_csv(
         found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
@@ -278,6 +299,7 @@ def _transcribe(
     spec: VectorSpec | None,
     lams: Sequence[float],
     full: bool,
+    sure: bool,
     file: Path,
 ) -> None:
     from syn2real_utils.evaluation import sweep
@@ -288,15 +310,23 @@ def _transcribe(
     heard = asr.load(model.path if model else None)
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
-    texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
+    hear = asr.hear if sure else asr.transcribe
+    texts = sweep(asr, heard, tau, lams, clips, size, sure) if tau else {0.0: hear(heard, clips, size)}
     table = [
-        {"lam": lam, "utterance": utterance, "hypothesis": hypothesis}
-        for lam, said in texts.items()
-        for utterance, hypothesis in zip(rows.utterance, said, strict=True)
+        {"lam": lam, "utterance": utterance} | _said(said)
+        for lam, transcripts in texts.items()
+        for utterance, said in zip(rows.utterance, transcripts, strict=True)
     ]
     pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
     del heard, tau
     machine.give_back_memory()
+
+
+def _said(heard: "str | Heard") -> dict[str, object]:
+    """What was heard as columns."""
+    if isinstance(heard, str):
+        return {"hypothesis": heard}
+    return {"hypothesis": heard.text} | {name: getattr(heard, name) for name in SURENESS}
 
 
 def _between(real: Artifact, syn: Artifact) -> TaskVector:

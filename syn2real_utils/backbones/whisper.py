@@ -37,6 +37,16 @@ class Example:
     labels: torch.Tensor  # (tokens,), prompt without its first token, text, end of text
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A transcript, and how sure the model was of it; of its tokens and the end of text, by natural logarithms."""
+
+    text: str
+    tokens: int
+    logprob: float  # summed over the tokens
+    entropy: float  # of what could have come in each token's place, summed
+
+
 class Whisper:
     """What is needed beside the weights: log-mel features, tokens, contexts, batches and greedy decoding."""
 
@@ -107,27 +117,44 @@ class Whisper:
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
     ) -> list[str]:
         """Greedy transcripts of log-mel features, in their order; clips of like length share a batch."""
+        return [heard.text for heard in self.hear(model, clips, batch_size, sure=False)]
+
+    def hear(
+        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
+    ) -> list[Heard]:
+        """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
-        texts = [""] * len(clips)
+        found: dict[int, Heard] = {}
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
         with Progress("transcribe", len(batches)) as progress:
             for batch in batches:
-                for i, tokens in zip(batch, self._greedy(model, stack([clips[i] for i in batch])), strict=True):
-                    texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                sums = torch.zeros(len(batch), 3, dtype=torch.float64) if sure else None
+                said = self._greedy(model, stack([clips[i] for i in batch]), sums)
+                known = sums.tolist() if sums is not None else [[0, math.nan, math.nan]] * len(batch)
+                for i, tokens, (n, logprob, entropy) in zip(batch, said, known, strict=True):
+                    text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                    found[i] = Heard(text, int(n), logprob, entropy)
                 progress.step()
-        return texts
+        return [found[i] for i in range(len(clips))]
 
     @torch.inference_mode()
-    def _greedy(self, model: WhisperForConditionalGeneration, features: torch.Tensor) -> list[list[int]]:
-        """Tokens of each row until its end of text, bounded by the clip's length."""
+    def _greedy(
+        self, model: WhisperForConditionalGeneration, features: torch.Tensor, sums: torch.Tensor | None = None
+    ) -> list[list[int]]:
+        """Tokens of each row until its end of text, bounded by the clip's length; how sure they are is added to `sums`."""
         seconds = features.shape[-1] / FRAMES_PER_SECOND
         with short_context(model, features.to(model.device)) as heard:
             with torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 states = model.model.encoder(heard).last_hidden_state.float()
-            return self._say(model, states, TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND))
+            return self._say(model, states, TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND), sums)
 
-    def _say(self, model: WhisperForConditionalGeneration, states: torch.Tensor, most: int) -> list[list[int]]:
-        """At most so many tokens of each row of the encoder's states (batch, positions, dimensions)."""
+    def _say(
+        self, model: WhisperForConditionalGeneration, states: torch.Tensor, most: int, sums: torch.Tensor | None
+    ) -> list[list[int]]:
+        """At most so many tokens of each row of the encoder's states (batch, positions, dimensions).
+
+        To `sums` (batch, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
+        """
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
         first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
         end, rows = self.tokenizer.eos_token_id, list(range(len(states)))
@@ -142,6 +169,8 @@ class Whisper:
             if step == 0:
                 logits[:, first] = -torch.inf
             best = logits.argmax(-1)
+            if sums is not None:
+                sums[rows] += _sureness(logits, best)
             going = [i for i, token in enumerate(best.tolist()) if token != end]
             for i in going:
                 said[rows[i]].append(int(best[i]))
@@ -170,6 +199,14 @@ class Whisper:
                 f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
             )
         return [start, *middle, self.settings["no_timestamps_token_id"]]
+
+
+def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """1, log-probability and entropy of the token `best` of each row of `logits` (batch, tokens): float64 (batch, 3)."""
+    logs = logits.float().log_softmax(-1)
+    entropy = -(logs.exp() * logs.clamp_min(torch.finfo(logs.dtype).min)).sum(-1)  # 0 * -inf of a banned token is 0
+    chosen = logs.gather(-1, best[:, None])[:, 0]
+    return torch.stack([torch.ones_like(chosen), chosen, entropy], dim=-1).double().cpu()
 
 
 def device() -> torch.device:
