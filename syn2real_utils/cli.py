@@ -104,7 +104,7 @@ def evaluate(
 
 @app.command()
 def transcribe(
-    model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a backbone.")],
     clips: Annotated[
         list[Path] | None,
         typer.Argument(metavar="CLIPS...", help="wav, flac, ogg or mp3 of any length; folders are searched."),

@@ -1,7 +1,7 @@
 """A profile: one experiment's whole configuration, read from YAML and checked before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,24 +10,41 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
-Protocol = Literal["strict", "catalogue"]
+Protocol = Literal["strict", "catalogue", "paper"]
+Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
 
 class Part(BaseModel):
     """A section of a profile; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()  # fields that came after the first artifacts
+
+    def key(self, *left_out: str) -> dict:
+        """The values in a store's key. Later fields are no part of it at their defaults: what was made before stays valid."""
+        default = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return self.model_dump(exclude={*default, *left_out})
 
 
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "folder"]
+    name: Literal["tuxpaint", "slurp", "folder"]
     language: str  # ISO 639-1, e.g. "es"
-    path: str | None = None  # folder of the user's AudioFolder; only for name: folder
+    path: str | None = None  # folder of the user's AudioFolder, or of the corpus as its authors release it
+    source: Literal["official", "hub"] = (
+        "official"  # of slurp without a path: its authors' release, or the hub's copy of it
+    )
+    recordings: Literal["all", "headset"] = "all"  # of slurp: both microphones, or the close one alone
     merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
     # per domain, chosen by hash; a mapping caps the domains that it names; None: all
     max_utterances: Count | dict[str, Count] | None = None
+
+    @model_validator(mode="after")
+    def _of_slurp(self):
+        if self.name != "slurp" and (self.source, self.recordings) != ("official", "all"):
+            raise ValueError(f"source and recordings are of the corpus slurp, not of {self.name}")
+        return self
 
     def most(self, domain: str) -> int | None:
         """How many utterances of a domain are kept at most; None: all."""
@@ -47,18 +64,46 @@ class TtsPart(Part):
 class BackbonePart(Part):
     """Which ASR model is `pretrained`."""
 
+    later = ("batchnorm",)
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
     # of the products in training and in the encoder; weights, their updates and the decoder are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
+    # statistics of a Conformer's BatchNorm in syn_target + lam * tau: of syn_target (released code), or anew on the synthetic
+    # speech of the target; lam 0 is syn_target itself either way
+    batchnorm: Literal["target", "re-estimate"] = "target"
+
+
+class EarlyStoppingPart(Part):
+    """The checkpoint of the lowest WER on real speech of the target's devel part is kept; only in protocol `paper`."""
+
+    steps: Count  # between evaluations
+    patience: Count  # evaluations without a lower WER after which a fine-tune ends
+
+
+class MixedPart(Part):
+    """Protocol `paper`: a first stage on real and synthetic source speech, from which the target model goes on."""
+
+    factor: float = Field(0.1, gt=0)  # of the learning rate in the second stage; released code
+    max_steps: Count | None = None  # of the first stage; None: as every fine-tune
+    patience: Count | None = None  # of the first stage; None: as every fine-tune
 
 
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
+    later = ("gradient_accumulation", "mask_time_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
-    batch_size: Count
+    batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
+    gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
+    gradient_checkpointing: bool = (
+        False  # compute activations twice: less memory, about a third more time, the same bytes
+    )
+    processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
+    mask_time_prob: float = Field(
+        0.0, ge=0, lt=1
+    )  # CTC only: share of a clip's frames that masked spans begin at; 0: none
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -66,6 +111,26 @@ class TrainingPart(Part):
     save_steps: int = Field(
         0, ge=0
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
+    max_steps: Count | None = None  # ends a fine-tune whose epochs would take more
+    early_stopping: EarlyStoppingPart | None = None
+    mixed: MixedPart = MixedPart()
+
+    def first_stage(self) -> "TrainingPart":
+        """How the model on mixed source speech is fine-tuned (protocol `paper`)."""
+        stopping, own = self.early_stopping, self.mixed
+        if stopping and own.patience:
+            stopping = stopping.model_copy(update={"patience": own.patience})
+        return self.model_copy(update={"max_steps": own.max_steps or self.max_steps, "early_stopping": stopping})
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.gradient_accumulation % self.processes:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} must be a multiple of processes {self.processes}"
+            )
+        if self.early_stopping and self.processes > 1:
+            raise ValueError("early_stopping needs processes 1: one process judges the model that it trains")
+        return self
 
 
 Selector = Annotated[
@@ -163,6 +228,7 @@ class Profile(Part):
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
+    reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
     @model_validator(mode="after")
     def _each_once(self):
@@ -188,6 +254,10 @@ class Profile(Part):
             raise ValueError("the ensemble seed-averaged needs several seeds")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
+        if self.training.early_stopping and self.evaluation.protocol != "paper":
+            raise ValueError(
+                "training.early_stopping looks at real speech of the target: leave it out, or set evaluation.protocol to paper"
+            )
         return self
 
     def tts_part(self, name: str) -> TtsPart:
@@ -217,17 +287,30 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
     """Read and check a profile.
 
     Args:
-        name: a profile of the package (`quickstart`) or the path of a YAML file.
+        name: a profile of the package (`quickstart`) or the path of a YAML file; its key `extends` names another whose
+            values hold where it has none.
         overrides: dotted key -> value, e.g. {"training.epochs": 1}.
 
     Raises:
         UserError: no such profile, no YAML, or an unknown, missing or ill-typed key.
     """
+    values = _read(name)
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return _rooted(Profile.model_validate(values))
+    except ValidationError as error:
+        raise UserError(f"profile {name}: {_explain(error)}") from error
+
+
+def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
+    """Values of a profile's YAML; what it `extends` is read first, and its own keys replace those."""
     path = FOLDER / f"{name}.yaml"
     if not path.exists():
         path = Path(name)
     if not path.is_file():
-        raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
+        asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
+        raise UserError(f"{asked}: use one of {names(profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -236,12 +319,17 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
-    for key, value in (overrides or {}).items():
-        _set(values, key, value)
-    try:
-        return _rooted(Profile.model_validate(values))
-    except ValidationError as error:
-        raise UserError(f"profile {name}: {_explain(error)}") from error
+    if (base := values.pop("extends", None)) is None:
+        return values
+    if str(base) in (*above, str(name)):
+        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
+    return _merged(_read(str(base), (*above, str(name))), values)
+
+
+def _merged(base: dict, own: dict) -> dict:
+    """`own` over `base`; sections are merged, anything else is replaced."""
+    both = {k: _merged(base[k], v) for k, v in own.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return base | own | both
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, object]:
@@ -297,6 +385,9 @@ def _keys_beside(location: tuple) -> list[str]:
         "training": TrainingPart,
         "evaluation": EvaluationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
+        "training.early_stopping": EarlyStoppingPart,
+        "training.mixed": MixedPart,
     }
-    owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
+    places = [".".join(map(str, location[:n])) for n in (2, 1) if len(location) > n]
+    owner = next((parts[place] for place in places if place in parts), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import diagrams, figures, selection, statistics, tables
+from syn2real_utils import diagrams, figures, papertables, rawscoring, selection, statistics, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import write_text_atomic
@@ -19,6 +19,7 @@ from syn2real_utils.store import write_text_atomic
 PROFILE = "profile.yaml"
 ROWS = ("utterances", "selection", "contexts", "cosines", "geometry")  # tables that need models
 COMPUTED = ("wer", "cer", "changes", "lam", "context_gaps", "examples")  # tables that are computed from those
+RAW = ("raw_wer", "raw_changes")  # and in protocol paper
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 SHOWN = 5  # gains and losses in the report, per target and TTS
 
@@ -45,16 +46,66 @@ def redraw(folder: Path) -> list[Path]:
         "context_gaps": statistics.context_gaps(rows["contexts"], samples, confidence),
         "examples": tables.examples(rows["utterances"], SHOWN),
     }
+    if profile.evaluation.protocol == "paper":
+        found["raw_wer"] = rawscoring.raw_wer(rows["utterances"], samples, confidence)
+        found["raw_changes"] = rawscoring.raw_changes(rows["utterances"], samples, confidence)
     for name, table in found.items():
         _write(folder, name, table)
-    table = tables.results_table(found["wer"], found["changes"], confidence)
-    write_text_atomic(folder / "tables" / "results.md", tables.as_markdown(table) + "\n")
+    shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], confidence))]
+    if profile.evaluation.protocol == "paper":
+        shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+    if (beside := paper_table(folder)) is not None:
+        _write(folder, "paper", beside)
+        shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
+    write_text_atomic(folder / "tables" / "results.md", "\n\n".join(shown) + "\n")
     return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
 
 
-def files() -> list[str]:
+def paper_table(folder: Path) -> pd.DataFrame | None:
+    """What the paper published beside what this run found, and other runs in the folder of runs that belong to the same table.
+
+    None where the profile reproduces nothing of the paper. `attrs["title"]` and `attrs["note"]` say what it is.
+    """
+    profile = load_profile(folder / PROFILE)
+    if profile.reproduces is None:
+        return None
+    known = papertables.published(profile.reproduces)
+    runs = _same_table(folder, profile)
+    backbones = [b for b in dict.fromkeys([profile.backbone.name, *known.backbone, *runs]) if b]
+    names = [(domain, part.name, b) for b in backbones for part in profile.tts for domain in profile.targets]
+    cells = pd.DataFrame(names, columns=["domain", "tts", "backbone"])
+    if profile.reproduces == "fig4":
+        table = papertables.lams(known, cells[cells.backbone == profile.backbone.name], read(folder, "lam"))
+    elif profile.reproduces == "fig5":
+        table = papertables.tts_cosines(known, read(folder, "cosines"))
+    else:
+        model = "ensemble" if profile.reproduces == "ensemble" else "adapted"
+        raw, plain = (
+            pd.concat([read(place, name).assign(backbone=b) for b, place in runs.items()])
+            for name in ("raw_changes", "changes")
+        )
+        table = papertables.reductions(known, cells, raw, plain, model)
+    table.attrs["title"] = papertables.TITLES[profile.reproduces]
+    return table
+
+
+def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
+    """Backbone -> folder of each finished run for the same table of the paper; this run's own first."""
+    found = {profile.backbone.name: folder}
+    for file in sorted(folder.parent.glob(f"*/{PROFILE}")):
+        if not all((file.parent / "tables" / f"{name}.csv").is_file() for name in ("raw_changes", "changes")):
+            continue
+        other = load_profile(file)
+        if other.reproduces == profile.reproduces:
+            found.setdefault(other.backbone.name, file.parent)
+    return found
+
+
+def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
-    return [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
+    names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
+    names += ["paper"] if profile.reproduces else []
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings({})]
 
 
 def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:

@@ -44,10 +44,10 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
         "syn_source": stages.finetuned(profile, tts, sources, seed),
     }
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+        scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
         for name, model in models.items()
     ]
-    return pd.concat(parts).assign(target=target, tts=tts, seed=seed)
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -55,10 +55,10 @@ def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str
     grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
     vector = spec(profile, target, tts, seed, model)
     rows = sweep(profile, target, vector, grid, stages.folds(profile), sure=model == "adapted" and is_sure(profile, seed))
-    scored = [rows.assign(model=model)]
+    parts = [rows.assign(model=model)]
     if model == "adapted":
-        scored = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *scored]
-    return pd.concat(scored).assign(target=target, tts=tts, seed=seed)
+        parts = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *parts]
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -66,23 +66,36 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
 
     The pooled vector of the others is stood for by the sum of theirs: to first order, a fine-tune on the pooled speech
     moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out.
+    Protocol `paper`: WER over lam on real speech of the target's devel part.
 
     Returns:
         The columns of `selection.SELECTION_COLUMNS`.
     """
+    if profile.evaluation.protocol == "paper":
+        return _devel_scores(profile, target, tts, seed, model)
     sources, parts = stages.source_domains(profile, target), []
     left_out = stages.selection_domains(profile, stages.real_rows(profile), sources)
-    scored, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
+    parted, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
     for domain in left_out:  # the same for all targets of a group, so the store has what was heard for the first
         others = VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
-        rows = sweep(profile, domain, others, grid, scored)
+        rows = sweep(profile, domain, others, grid, parted)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
     table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
 
 
+def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str) -> pd.DataFrame:
+    """`selection_scores` of protocol `paper`; both sides are normalised, for the floor of a raw reference is no model's doing."""
+    rows, base = stages.devel_rows(profile, [target]), stages.syn_target(profile, tts, target, seed, None)
+    vector, grid = spec(profile, target, tts, seed, model), profile.evaluation.selection_grid
+    found = scored(profile, rows, stages.transcripts(profile, base, rows, vector, grid))
+    table = found.groupby("lam", as_index=False)[["errors", "n_words"]].sum()
+    table = table.assign(domain=target, tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    return table[list(selection.SELECTION_COLUMNS)]
+
+
 def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> float:
-    """The lam that the left-out source domains choose; nothing of the target is looked at."""
+    """The lam that the left-out source domains choose; nothing of the target is looked at but in protocol `paper`."""
     return selection.choose(selection_scores(profile, target, tts, seed, model))
 
 
@@ -96,7 +109,7 @@ def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(
                 chosen = chosen_lam(profile, target, tts, seed, model)
                 parts.append(selection.mark(target_scores(profile, target, tts, seed, model), model, chosen))
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows.assign(protocol=profile.evaluation.protocol, backbone=profile.backbone.name)
+    rows = rows.assign(backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
 
 
@@ -166,7 +179,7 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
         points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
         return pd.DataFrame(points)
 
-    points = _cached("geometry", f"{tts}-{target}-s{seed}", key, make)
+    points = cached("geometry", f"{tts}-{target}-s{seed}", key, make)
     length, start = (points[points.model == name].iloc[0] for name in ("real_source", "syn_target"))
     moved = [
         {"model": "adapted", "lam": lam, "x": start.x + lam * length.x, "y": start.y, "distance": 0.0}
@@ -198,7 +211,7 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
     model, fold = adapted_model(profile, target, tts, seed), stages.folds(profile)[0]
     rows, lam = stages.test_rows(profile, target, fold), chosen_lam(profile, target, tts, seed)
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
+        scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
         for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
@@ -228,7 +241,7 @@ def sweep(
     for fold in folds:
         model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
         rows = stages.test_rows(profile, domain, fold)
-        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
+        parts.append(scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -243,7 +256,8 @@ def is_sure(profile: Profile, seed: int) -> bool:
     return bool(wanted) and seed in study_seeds(profile)
 
 
-def _scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+def scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+    """Scored rows of transcripts, of each lam."""
     parts = [
         score(rows, part.set_index("utterance").hypothesis[rows.utterance], profile.corpus.language).assign(lam=lam)
         for lam, part in heard.groupby("lam")
@@ -270,10 +284,10 @@ def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
                     table.append(names | {"module": module, "cosine": angles[i, j]} | norms)
         return pd.DataFrame(table)
 
-    return _cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
+    return cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
 
 
-def _cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that needs models to be made, kept in the store."""
 
     def write(into: Path) -> None:

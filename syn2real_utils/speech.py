@@ -4,20 +4,28 @@ The first two stages of the graph (stages.py), and the choice of their rows.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from syn2real_utils import text
-from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
+from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact, Store
 from syn2real_utils.tts.base import check_tts, synthesize
 
+DEVEL = ("devel", "validation")  # names of the part on which protocol `paper` chooses
+# Protocol `paper` where a corpus has no split of its own: the parts of each domain's texts, a quarter each, by hash. Our choice:
+# the scored quarter is not smaller than the one that chooses, and half is left to train on.
+PAPER_SPLIT = ("test", "devel", "train", "train")
+
 VERSIONS = {"corpus": 1, "synthetic": 1}  # raise a stage's number when its code would make something else
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
+LATER = {"source": "official", "recordings": "all"}  # settings that came later: left out of the key at their defaults
 
 
 def check(profile: Profile) -> None:
@@ -38,8 +46,19 @@ def has_corpus(profile: Profile) -> bool:
 
 
 def real_rows(profile: Profile) -> pd.DataFrame:
-    """The real utterances of the profile's domains, with the `path` of each clip."""
-    rows = read_audiofolder(corpus(profile).path)
+    """The real utterances of the profile's domains, with the `path` of each clip.
+
+    Protocol `paper`: each has a `split`, the corpus' own or that of `PAPER_SPLIT`.
+    """
+    rows = _recorded(profile)
+    if profile.evaluation.protocol == "paper" and not (rows.split != "").any():
+        rows["split"] = [PAPER_SPLIT[part] for part in assign_folds(rows, len(PAPER_SPLIT))]
+    return rows
+
+
+def _recorded(profile: Profile) -> pd.DataFrame:
+    """The real utterances as the corpus has them."""
+    rows = _read(corpus(profile).path).copy()
     named = [] if profile.sources == "all" else profile.sources
     check_domains(rows, [*profile.targets, *named])
     return rows[rows.domain.isin([*profile.targets, *named])].reset_index(drop=True) if named else rows
@@ -101,12 +120,14 @@ def check_domains_and_folds(profile: Profile) -> None:
         for domain in (target, *sources):
             for fold in folds(profile):
                 test_rows(profile, domain, fold)
+        if profile.evaluation.protocol == "paper":
+            devel_rows(profile, [target])
 
 
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     """The texts of one domain of the corpus spoken by one TTS engine, as an AudioFolder."""
     check(profile)
-    rows = real_rows(profile)
+    rows = _recorded(profile)  # the same speech for every protocol
     return spoken_texts(profile, tts, rows[rows.domain == domain])
 
 
@@ -131,7 +152,11 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:
     """All synthetic utterances of some domains; `quality` says what is wrong with a clip, or "ok"."""
     folders = [synthetic(profile, tts, domain).path for domain in domains]
-    return pd.concat([read_audiofolder(folder, synthetic=True) for folder in folders], ignore_index=True)
+    rows = pd.concat([_read(folder, synthetic=True) for folder in folders], ignore_index=True)
+    if profile.evaluation.protocol == "paper":  # the speech is that of every protocol, the split may be this one's own
+        real = real_rows(profile)
+        rows["split"] = np.where(rows.text_id.isin(real.text_id[real.split == "train"]), "train", DEVEL[0])
+    return rows
 
 
 def training_rows(
@@ -168,10 +193,36 @@ def test_rows(profile: Profile, domain: str, fold: int | None) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
+def devel_rows(profile: Profile, domains: Sequence[str]) -> pd.DataFrame:
+    """The real utterances of some domains that choose checkpoint and lam in protocol `paper`; never those that are scored."""
+    rows = real_rows(profile)
+    rows = rows[rows.domain.isin(domains) & rows.split.isin(DEVEL)]
+    if lacking := sorted(set(domains) - set(rows.domain)):
+        raise UserError(
+            f"protocol paper chooses on real clips of a devel part: domain '{lacking[0]}' has none, "
+            "give some the split 'validation' or use another protocol"
+        )
+    return rows.reset_index(drop=True)
+
+
+def judges(profile: Profile, domains: Sequence[str]) -> list[str]:
+    """Domains whose devel part chooses the checkpoint of a model (protocol `paper`, as in the released code).
+
+    A model of one domain: that domain. One of several source domains: the targets that it serves.
+    """
+    if len(domains) == 1:
+        return list(domains)
+    served = [target for target in profile.targets if set(source_domains(profile, target)) == set(domains)]
+    if not served:
+        raise UserError(f"no target of profile {profile.name} has the source domains {names(domains)}")
+    return served
+
+
 def folds(profile: Profile) -> list[int | None]:
     """The parts of a domain that are scored in turn; [None]: all at once.
 
-    All at once where the texts are known (protocol `catalogue`) and where the corpus has an official split.
+    All at once where the texts are known (protocol `catalogue`) and where there is a split: the corpus' own, or that of
+    protocol `paper`.
     """
     if profile.evaluation.protocol == "catalogue" or (real_rows(profile).split != "").any():
         return [None]
@@ -187,12 +238,19 @@ def _divided(rows: pd.DataFrame, n: int) -> list[tuple[str, ...]]:
     return [tuple(sorted(members)) for members in groups]
 
 
+@lru_cache(
+    maxsize=64
+)  # each row of a corpus of 70,000 clips is looked up on the disk; what the store holds never changes
+def _read(folder: Path, synthetic: bool = False) -> pd.DataFrame:
+    return read_audiofolder(folder, synthetic)
+
+
 def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
     part = profile.corpus
     key = {
         "version": VERSIONS["corpus"],
         "text": text.VERSION,
-        "corpus": part.model_dump(mode="json"),
+        "corpus": part.model_dump(mode="json", exclude={k for k in LATER if getattr(part, k) == LATER[k]}),
         "folds": profile.evaluation.folds,
         "files": _user_files(part.path),
     }

@@ -5,7 +5,7 @@ version of its code), returns at once when the artifact is there, and otherwise 
 So any notebook runs alone, and a killed run goes on where it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine, merging
+from syn2real_utils import batchnorm, checkpoints, machine, merging
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import names
@@ -25,8 +25,10 @@ from syn2real_utils.speech import (
     check,
     check_domains_and_folds,
     corpus,
+    devel_rows,
     folds,
     has_corpus,
+    judges,
     real_rows,
     selection_domains,
     source_domains,
@@ -36,11 +38,12 @@ from syn2real_utils.speech import (
     test_rows,
     training_rows,
 )
+from syn2real_utils.statistics import corpus_wer
 from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
-    from syn2real_utils.backbones.whisper import Heard, Whisper
+    from syn2real_utils.backbones.base import Backbone, Heard
 
 __all__ = [
     "VectorSpec",
@@ -49,10 +52,13 @@ __all__ = [
     "check",
     "check_domains_and_folds",
     "corpus",
+    "devel_rows",
     "finetuned",
     "finetuned_on",
     "folds",
     "has_corpus",
+    "lineage_of",
+    "mixed_source",
     "model_key",
     "parent",
     "pretrained",
@@ -97,7 +103,7 @@ def pretrained(profile: Profile) -> Path:
     return sources.resolve(profile.backbone.name, Store())
 
 
-def backbone(profile: Profile) -> "Whisper":
+def backbone(profile: Profile) -> "Backbone":
     """Features, tokens and decoding of the backbone."""
     return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
 
@@ -105,9 +111,20 @@ def backbone(profile: Profile) -> "Whisper":
 def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | None) -> Artifact:
     """`pretrained` fine-tuned on synthetic speech of the target's texts, without those of the fold that is scored.
 
-    Protocol `catalogue`: all texts, those that are scored too.
+    Protocol `catalogue`: all texts, those that are scored too. Protocol `paper`: `mixed_source` takes the place of `pretrained`.
     """
+    if profile.evaluation.protocol == "paper":
+        start, rate = mixed_source(profile, tts, target, seed), profile.training.mixed.factor
+        return finetuned(profile, tts, [target], seed, fold, start=start, rate=rate)
     return finetuned(profile, tts, [target], seed, fold, known=profile.evaluation.protocol == "catalogue")
+
+
+def mixed_source(profile: Profile, tts: str, target: str, seed: int) -> Artifact:
+    """`pretrained` fine-tuned on real and synthetic speech of the source domains: the first of the two stages of protocol `paper`."""
+    domains = source_domains(profile, target)
+    rows = pd.concat([training_rows(profile, speech, domains) for speech in (REAL, tts)], ignore_index=True)
+    first = profile.model_copy(update={"training": profile.training.first_stage()})
+    return finetuned_on(first, rows, lineage_of(profile, f"{REAL}+{tts}", domains, seed))
 
 
 def finetuned(
@@ -117,33 +134,49 @@ def finetuned(
     seed: int,
     held_out: int | None = None,
     known: bool = False,
+    start: Artifact | None = None,
+    rate: float = 1.0,
 ) -> Artifact:
-    """`pretrained` fine-tuned on what `training_rows` gives.
+    """`pretrained` fine-tuned on what `training_rows` gives; `start` and `rate` as in `finetuned_on`.
 
     real_source: `speech="real"`, the source domains. syn_source: a TTS, the source domains. syn_target: see there.
     """
     domains = tuple(sorted(domains))
     rows = training_rows(profile, speech, domains, held_out, known)
-    return finetuned_on(profile, rows, _lineage(profile, speech, domains, seed, held_out))
+    return finetuned_on(profile, rows, lineage_of(profile, speech, domains, seed, held_out), start, rate)
 
 
-def finetuned_on(profile: Profile, rows: pd.DataFrame, lineage: Lineage) -> Artifact:
-    """`pretrained` fine-tuned on clips of artifacts; the lineage says what they are, and holds the seed."""
+def finetuned_on(
+    profile: Profile, rows: pd.DataFrame, lineage: Lineage, start: Artifact | None = None, rate: float = 1.0
+) -> Artifact:
+    """`pretrained` fine-tuned on clips of artifacts; with early stopping, the real devel part of `judges` chooses the checkpoint.
+
+    Args:
+        profile: of the run.
+        rows: clips with `utterance, transcription, path`.
+        lineage: what the clips are, and the seed.
+        start: a fine-tuned model to go on from instead of `pretrained`: the second stage of two.
+        rate: times the profile's learning rate.
+    """
     seed = lineage.seed or 0
     label = _model_label(str(lineage.speech), lineage.domains, seed, lineage.held_out)
-    return Store().build(
-        MODELS, label, model_key(profile, rows, seed), lambda into: _finetune(profile, rows, lineage, into)
-    )
+    key, devel = model_key(profile, rows, seed), None
+    if start is not None or rate != 1:  # a plain fine-tune keeps its key
+        key |= {"start": start.fingerprint if start else None, "rate": rate}
+    if profile.training.early_stopping:
+        devel = devel_rows(profile, judges(profile, lineage.domains))
+        key["devel"] = fingerprint([corpus(profile).fingerprint, *devel.utterance])
+    return Store().build(MODELS, label, key, lambda into: _finetune(profile, rows, lineage, into, start, rate, devel))
 
 
 def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
-    """All that a fine-tuned model depends on."""
+    """All that a model depends on that is fine-tuned from `pretrained` for all its steps."""
     sets = sorted({_fingerprint_of(Path(path)) for path in rows.path})
     return {
         "version": VERSIONS["model"],
         "parent": parent(profile),
         "backbone": _backbone_key(profile),
-        "training": profile.training.model_dump(exclude={"save_steps"}),
+        "training": profile.training.key("save_steps", "gradient_checkpointing", "processes", "mixed"),
         "language": profile.corpus.language,
         "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
         "sets": sets,
@@ -198,11 +231,16 @@ def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
 def adapted(profile: Profile, base: Artifact, spec: VectorSpec, lam: float) -> Artifact:
     """theta_base + lam * tau as a folder that `transformers.pipeline` opens."""
     tau = task_vector(profile, spec)
-    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam}
+    settled = batchnorm.key(profile, base) if lam else {}
+    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam} | settled
     label = f"{base.path.name.rsplit('-', 1)[0]}-lam{lam:g}"
-    return Store().build(
-        ADAPTED, label, key, lambda into: checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
-    )
+
+    def make(into: Path) -> None:
+        checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
+        if settled:
+            batchnorm.settle_folder(profile, base, backbone(profile), into)
+
+    return Store().build(ADAPTED, label, key, make)
 
 
 def transcripts(
@@ -244,6 +282,8 @@ def transcripts(
     key |= {"full": True} if full else {}
     key |= {"sure": True} if sure else {}
     key |= {"sets": sets} if sets else {}  # of synthetic speech
+    if spec and model:
+        key |= batchnorm.key(profile, model)
     label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
@@ -261,20 +301,10 @@ def parent(profile: Profile) -> str:
     return _weights_hash(pretrained(profile))
 
 
-def _finetune(profile: Profile, rows: pd.DataFrame, lineage: Lineage, into: Path) -> None:
-    from syn2real_utils.backbones.whisper import Example
-    from syn2real_utils.training import finetune
-
-    torch.set_num_threads(profile.threads)
-    model = backbone(profile)
-    what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
-    say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
-    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
-    finetune(model, examples, profile.training, lineage.seed or 0, profile.threads, what, into)
-    checkpoints.write_lineage(into, lineage)
-
-
-def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> Lineage:
+def lineage_of(
+    profile: Profile, speech: str, domains: tuple[str, ...], seed: int, held_out: int | None = None
+) -> Lineage:
+    """Lineage of a model that is fine-tuned from `pretrained`."""
     return Lineage(
         kind="model",
         architecture=checkpoints.architecture(pretrained(profile)),
@@ -285,6 +315,44 @@ def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int,
         held_out=held_out,
         seed=seed,
     )
+
+
+def _finetune(
+    profile: Profile,
+    rows: pd.DataFrame,
+    lineage: Lineage,
+    into: Path,
+    start: Artifact | None,
+    rate: float,
+    devel: pd.DataFrame | None,
+) -> None:
+    from syn2real_utils.backbones.base import Example
+    from syn2real_utils.training import finetune
+
+    torch.set_num_threads(profile.threads)
+    model = backbone(profile)
+    what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
+    say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
+    model.check(rows.transcription.tolist())
+    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
+    part = profile.training.model_copy(update={"learning_rate": profile.training.learning_rate * rate})
+    judge = None if devel is None else _judge(profile, model, devel)
+    begin = start.path if start else None
+    finetune(model, examples, part, lineage.seed or 0, profile.threads, what, into, start=begin, judge=judge)
+    checkpoints.write_lineage(into, lineage)
+
+
+def _judge(profile: Profile, asr: "Backbone", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
+    """WER of a model on the devel part, both sides normalised as in every score."""
+    from syn2real_utils.evaluation import score
+
+    clips = [asr.features(path) for path in devel.path]
+
+    def wer(model: torch.nn.Module) -> float:
+        said = asr.transcribe(model, clips, profile.evaluation.batch_size)
+        return corpus_wer(score(devel, said, profile.corpus.language))
+
+    return wer
 
 
 def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:
@@ -311,7 +379,9 @@ def _transcribe(
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
     hear = asr.hear if sure else asr.transcribe
-    texts = sweep(asr, heard, tau, lams, clips, size, sure) if tau else {0.0: hear(heard, clips, size)}
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+        settle = batchnorm.settler(profile, model, asr) if tau and model else None
+        texts = sweep(asr, heard, tau, lams, clips, size, settle, sure) if tau else {0.0: hear(heard, clips, size)}
     table = [
         {"lam": lam, "utterance": utterance} | _said(said)
         for lam, transcripts in texts.items()
@@ -335,7 +405,7 @@ def _between(real: Artifact, syn: Artifact) -> TaskVector:
 
 def _backbone_key(profile: Profile) -> dict:
     part = profile.backbone
-    return part.model_dump(exclude={"name"}) | {"precision": machine.precision(part.precision)}
+    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)}
 
 
 def _fingerprint_of(clip: Path) -> str:
@@ -349,7 +419,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _backbone(folder: Path, language: str, part: BackbonePart) -> "Whisper":
-    from syn2real_utils.backbones.whisper import Whisper
+def _backbone(folder: Path, language: str, part: BackbonePart) -> "Backbone":
+    from syn2real_utils.backbones.base import open_backbone
 
-    return Whisper(folder, language, part)
+    return open_backbone(folder, language, part)

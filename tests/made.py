@@ -96,5 +96,8 @@ def _rows(dice: np.random.Generator, rate: float, model: str, lam: float) -> pd.
             "insertions": 0,
             "n_chars": 10,
             "char_errors": 2 * errors,
+            "raw_reference": "Uno, dos, tres.",
+            "raw_hypothesis": ["Uno " * int(3 - e) for e in errors],
+            "speaker": "",
         }
     )

@@ -6,45 +6,29 @@ stand for the silence behind it (context.py). Models are put back as they were, 
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
+from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.context import short_context, stack
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.profile import BackbonePart
+from syn2real_utils.lineage import read_lineage
+from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import Progress
 
 FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
-FULL_CONTEXT = 30.0  # seconds
+FULL_CONTEXT = LONGEST  # seconds
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
-IGNORED = -100  # label that the loss skips
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
-
-
-@dataclass(frozen=True)
-class Example:
-    """One clip as the model sees it."""
-
-    features: torch.Tensor  # (mel bins, frames), frames = the clip's context
-    labels: torch.Tensor  # (tokens,), prompt without its first token, text, end of text
-
-
-@dataclass(frozen=True)
-class Heard:
-    """A transcript, and how sure the model was of it; of its tokens and the end of text, by natural logarithms."""
-
-    text: str
-    tokens: int
-    logprob: float  # summed over the tokens
-    entropy: float  # of what could have come in each token's place, summed
 
 
 class Whisper:
@@ -78,21 +62,31 @@ class Whisper:
         step = self.part.context_step
         return min(FULL_CONTEXT, math.ceil((seconds + self.part.context_margin) / step - 1e-9) * step)
 
+    @staticmethod
+    def own_language(folder: Path) -> str | None:
+        """The language that a model says it is for: in lineage.json, or in its settings for generating text."""
+        file = folder / "generation_config.json"
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            multilingual, said = settings.get("is_multilingual", False), str(settings.get("language") or "")
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file} is damaged: expected JSON as save_pretrained writes it") from error
+        if not multilingual:
+            return "en"
+        lineage = read_lineage(folder)
+        of_corpus = (lineage.corpus if lineage and lineage.corpus else "").rpartition("-")[2]  # e.g. tuxpaint-es
+        own = said.strip("<|>").lower()  # es, spanish or <|es|>
+        return next((code for code in (of_corpus, TO_LANGUAGE_CODE.get(own, own)) if code in LANGUAGES), None)
+
     def features(self, path: Path | str, full: bool = False) -> torch.Tensor:
         """Log-mel of a clip, silence up to its context (30 s if `full`): float32 (mel bins, frames).
 
         Raises:
             UserError: the clip is unreadable or longer than 30 s.
         """
-        wave = audio.read(path)
-        seconds = len(wave) / audio.SAMPLE_RATE
-        if seconds > FULL_CONTEXT:
-            raise UserError(
-                f"the clip {path} lasts {seconds:.0f} s: Whisper hears {FULL_CONTEXT:.0f} s at most, cut it into shorter clips"
-            )
-        return self.log_mel(wave, full)
+        return self.of_wave(read_clip(path, "Whisper"), full)
 
-    def log_mel(self, wave: np.ndarray, full: bool = False) -> torch.Tensor:
+    def of_wave(self, wave: np.ndarray, full: bool = False) -> torch.Tensor:
         """Log-mel of a wave of at most 30 s, silence up to its context (30 s if `full`): float32 (mel bins, frames)."""
         context = FULL_CONTEXT if full else self.context(len(wave) / audio.SAMPLE_RATE)
         padded = np.zeros(round(context * audio.SAMPLE_RATE), dtype=np.float32)
@@ -102,16 +96,39 @@ class Whisper:
         )
         return mel.input_features[0]
 
+    def check(self, texts: Sequence[str]) -> None:
+        """Nothing: its tokens write any text."""
+
     def labels(self, text: str) -> torch.Tensor:
         """Tokens that the decoder learns to say for `text`: int64 (tokens,)."""
         tokens = self.tokenizer(" " + text.strip(), add_special_tokens=False).input_ids
         return torch.tensor([*self.prompt[1:], *tokens, self.tokenizer.eos_token_id])
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def stacked(self, clips: Sequence[torch.Tensor]) -> Batch:
+        """input_features (batch, mel bins, frames), frames of silence behind the shorter."""
+        return {"input_features": stack(clips)}
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
         """A batch: input_features (batch, mel bins, frames), labels (batch, tokens) padded with `IGNORED`."""
         labels = nn.utils.rnn.pad_sequence([e.labels for e in examples], batch_first=True, padding_value=IGNORED)
         labels = nn.functional.pad(labels, (0, -labels.shape[1] % LABEL_STEP), value=IGNORED)
-        return {"input_features": stack([e.features for e in examples]), "labels": labels}
+        return self.stacked([e.features for e in examples]) | {"labels": labels}
+
+    @contextmanager
+    def hearing(self, model: WhisperForConditionalGeneration, batch: Batch) -> Iterator[Batch]:
+        """Cut the encoder's context to the batch's."""
+        with short_context(model, batch["input_features"]) as heard:
+            yield batch | {"input_features": heard}
+
+    @contextmanager
+    def learning(self, model: WhisperForConditionalGeneration, part: TrainingPart) -> Iterator[None]:
+        """Everything is trained; the decoder keeps no cache."""
+        model.train()
+        model.config.use_cache = False
+        try:
+            yield
+        finally:
+            model.config.use_cache = True
 
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
@@ -207,8 +224,3 @@ def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
     entropy = -(logs.exp() * logs.clamp_min(torch.finfo(logs.dtype).min)).sum(-1)  # 0 * -inf of a banned token is 0
     chosen = logs.gather(-1, best[:, None])[:, 0]
     return torch.stack([torch.ones_like(chosen), chosen, entropy], dim=-1).double().cpu()
-
-
-def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
