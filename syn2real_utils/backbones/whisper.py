@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
-from syn2real_utils.backbones.context import short_context, stack
+from syn2real_utils.backbones.context import hear, short_context, stack
+from syn2real_utils.backbones.products import products_in
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart, TrainingPart
@@ -133,9 +134,10 @@ class Whisper:
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
     ) -> list[str]:
-        """Greedy transcripts of log-mel features, in their order; clips of like length share a batch."""
+        """Greedy transcripts of log-mel features, in their order; each clip is heard with its own context."""
         return [heard.text for heard in self.hear(model, clips, batch_size, sure=False)]
 
+    @torch.inference_mode()
     def hear(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
     ) -> list[Heard]:
@@ -143,10 +145,11 @@ class Whisper:
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
         found: dict[int, Heard] = {}
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
-        with Progress("transcribe", len(batches)) as progress:
+        with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
+            head = model.proj_out.weight.to(getattr(torch, self.precision))
             for batch in batches:
                 sums = torch.zeros(len(batch), 3, dtype=torch.float64) if sure else None
-                said = self._greedy(model, stack([clips[i] for i in batch]), sums)
+                said = self._greedy(model, head, [clips[i] for i in batch], sums)
                 known = sums.tolist() if sums is not None else [[0, math.nan, math.nan]] * len(batch)
                 for i, tokens, (n, logprob, entropy) in zip(batch, said, known, strict=True):
                     text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
@@ -154,50 +157,49 @@ class Whisper:
                 progress.step()
         return [found[i] for i in range(len(clips))]
 
-    @torch.inference_mode()
     def _greedy(
-        self, model: WhisperForConditionalGeneration, features: torch.Tensor, sums: torch.Tensor | None = None
+        self,
+        model: WhisperForConditionalGeneration,
+        head: torch.Tensor,
+        clips: Sequence[torch.Tensor],
+        sums: torch.Tensor | None = None,
     ) -> list[list[int]]:
-        """Tokens of each row until its end of text, bounded by the clip's length; how sure they are is added to `sums`."""
-        seconds = features.shape[-1] / FRAMES_PER_SECOND
-        with short_context(model, features.to(model.device)) as heard:
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                states = model.model.encoder(heard).last_hidden_state.float()
-            return self._say(model, states, TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND), sums)
+        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens.
 
-    def _say(
-        self, model: WhisperForConditionalGeneration, states: torch.Tensor, most: int, sums: torch.Tensor | None
-    ) -> list[list[int]]:
-        """At most so many tokens of each row of the encoder's states (batch, positions, dimensions).
-
-        To `sums` (batch, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
+        To `sums` (clips, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
         """
+        heard = hear(model, clips)
+        most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
         first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
-        end, rows = self.tokenizer.eos_token_id, list(range(len(states)))
+        end, rows = self.tokenizer.eos_token_id, list(range(len(clips)))
         said: list[list[int]] = [[] for _ in rows]
         tokens = torch.tensor([self.prompt] * len(rows), device=model.device)
-        cache = None
-        for step in range(most):
-            out = model.model.decoder(tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            logits = (model.proj_out.weight @ out.last_hidden_state[:, -1].T).T  # in this order a third faster on a CPU
-            logits[:, banned] = -torch.inf
-            if step == 0:
-                logits[:, first] = -torch.inf
-            best = logits.argmax(-1)
-            if sums is not None:
-                sums[rows] += _sureness(logits, best)
-            going = [i for i, token in enumerate(best.tolist()) if token != end]
-            for i in going:
-                said[rows[i]].append(int(best[i]))
-            if not going:
-                break
-            if len(going) < len(rows):  # rows that are done leave the batch
-                keep = torch.tensor(going, device=model.device)
-                cache.batch_select_indices(keep)
-                states, best, rows = states[keep], best[keep], [rows[i] for i in going]
-            tokens = best[:, None]
+        cache, decoder = None, model.get_decoder()
+        with heard.attended(model):
+            while rows:
+                out = decoder(tokens, encoder_hidden_states=heard.states, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                last = out.last_hidden_state[:, -1].to(head.dtype)
+                logits = (head @ last.T).T.float()  # in this order a third faster on a CPU
+                logits[:, banned] = -torch.inf
+                if not said[rows[0]]:
+                    logits[:, first] = -torch.inf
+                best = logits.argmax(-1)
+                if sums is not None:
+                    sums[rows] += _sureness(logits, best)
+                going = []
+                for at, (row, token) in enumerate(zip(rows, best.tolist(), strict=True)):
+                    if token != end:
+                        said[row].append(token)
+                        if len(said[row]) < most[row]:
+                            going.append(at)
+                if len(going) < len(rows):  # rows that are done leave the batch
+                    keep = torch.tensor(going, dtype=torch.long, device=model.device)
+                    cache.batch_select_indices(keep)
+                    heard.keep(keep)
+                    best, rows = best[keep], [rows[at] for at in going]
+                tokens = best[:, None]
         return said
 
     def _prompt(self) -> list[int]:
