@@ -11,7 +11,7 @@ from syn2real_utils.profile import Profile
 SPEAK = {"kokoro": 0.35, "pico": 0.01}  # per clip
 TRAIN = 0.055  # per clip and epoch
 MODEL = 4.0  # to load and save a fine-tuned model
-DECODE = 0.04  # per clip
+DECODE = 0.03  # per clip
 DECODE_FULL = 0.35  # per clip of 30 s
 PAIR = 0.4  # to read a pair of models for a vector
 NOTEBOOK = 8.0  # to start a notebook's kernel
@@ -57,9 +57,7 @@ def plan(profile: Profile, rows: pd.DataFrame) -> Plan:
     """Count the work of a profile on the real rows of its corpus."""
     domains = set(rows.domain) if profile.sources == "all" else set(profile.sources)
     texts = rows.drop_duplicates("text_id").domain.value_counts()
-    sources = {
-        target: tuple(sorted(domains - set(speech.group(profile, rows, target)))) for target in profile.targets
-    }
+    sources = {target: tuple(sorted(domains - set(speech.group(profile, rows, target)))) for target in profile.targets}
     used = sorted(domains | set(profile.targets))
     found = Plan(
         spoken={part.name: int(texts[used].sum()) * part.takes for part in profile.tts},
@@ -123,8 +121,8 @@ def _add_studies(found: Plan, profile: Profile, rows: pd.DataFrame, sources: dic
         means = evaluation.source_orders * len([n for n in evaluation.source_counts if n < len(domains)])
         found.decoded += seeds * engines * int(clips[target]) * (ensembles + means)
     for domains in set(sources.values()):
-        means = [evaluation.source_orders * n for n in evaluation.source_counts if n < len(domains)]
-        found.pairs += seeds * engines * (2 * ensembles * len(domains) + sum(means))
+        read = evaluation.source_orders * sum(n for n in evaluation.source_counts if n < len(domains))
+        found.pairs += seeds * engines * (2 * ensembles * len(domains) + read)
 
 
 def _counts(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:

@@ -134,7 +134,8 @@ class TrainingPart(Part):
 
 
 Selector = Annotated[
-    str, Field(pattern=r"^(leave-one-source-out|synthetic-target-devel|confidence|entropy|norm-matched|fixed-\d+(\.\d+)?)$")
+    str,
+    Field(pattern=r"^(leave-one-source-out|synthetic-target-devel|confidence|entropy|norm-matched|fixed-\d+(\.\d+)?)$"),
 ]
 Ensemble = Literal["mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
 

@@ -11,7 +11,17 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import diagrams, figures, papertables, rawscoring, selection, statistics, tables
+from syn2real_utils import (
+    diagrams,
+    figures,
+    papertables,
+    rawscoring,
+    selection,
+    statistics,
+    studyfigures,
+    studytables,
+    tables,
+)
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import write_text_atomic
@@ -49,6 +59,7 @@ def redraw(folder: Path) -> list[Path]:
     if profile.evaluation.protocol == "paper":
         found["raw_wer"] = rawscoring.raw_wer(rows["utterances"], samples, confidence)
         found["raw_changes"] = rawscoring.raw_changes(rows["utterances"], samples, confidence)
+    found |= studytables.computed(rows, samples, confidence)
     for name, table in found.items():
         _write(folder, name, table)
     shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], confidence))]
@@ -58,7 +69,10 @@ def redraw(folder: Path) -> list[Path]:
         _write(folder, "paper", beside)
         shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
     write_text_atomic(folder / "tables" / "results.md", "\n\n".join(shown) + "\n")
-    return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
+    return [
+        figures.save(draw(), folder / "figures" / f"{name}.png")
+        for name, draw in drawings(profile, rows | found).items()
+    ]
 
 
 def paper_table(folder: Path) -> pd.DataFrame | None:
@@ -105,10 +119,11 @@ def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
     names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
     names += ["paper"] if profile.reproduces else []
-    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings({})]
+    names += [name for rows in studytables.asked(profile) for name in (rows, studytables.STUDIES[rows])]
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
-def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
     return {
         "quadrants": diagrams.quadrants,
@@ -118,14 +133,21 @@ def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
         "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
         "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
         "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
+        **{name: _study(name, found) for name in studytables.asked(profile)},
     }
+
+
+def _study(rows: str, found: dict[str, pd.DataFrame]) -> Callable[[], Figure]:
+    """The figure of something that a profile asks for, named after its rows."""
+    return lambda: studyfigures.FIGURES[rows](found[studytables.STUDIES[rows]])
 
 
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     """The profile and the rows of a finished run."""
     if not (folder / PROFILE).is_file():
         raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
-    return load_profile(folder / PROFILE), {name: read(folder, name) for name in ROWS}
+    profile = load_profile(folder / PROFILE)
+    return profile, {name: read(folder, name) for name in (*ROWS, *studytables.asked(profile))}
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
@@ -165,7 +187,10 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
     table = results(folder)
     shown = read(folder, "examples")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings({})]
+    pictures = [
+        (name, _data(folder / "figures" / f"{name}.png", "image/png"))
+        for name in drawings(load_profile(folder / PROFILE), {})
+    ]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
         profile=load_profile(folder / PROFILE),
@@ -193,6 +218,9 @@ CAPTIONS = {
     "geometry": "The models of this run in the plane of syn_source, real_source and syn_target.",
     "cosine_heatmap": "Cosine between the task vectors of single source domains, across the TTS engines.",
     "ensemble": "The mean of one vector per source domain against the pooled vector.",
+    "selector_scores": "What each way to choose λ loses against the oracle, and what it looks at.",
+    "ensembles": "Ways to make one vector of several, at one length of step, against the pooled vector.",
+    "source_counts": "Word error rate over the number of source domains.",
 }
 
 

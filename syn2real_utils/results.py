@@ -54,7 +54,9 @@ def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str
     """`adapted` (with syn_target) over the lam grid, or `ensemble` over the selection grid, on the target's real clips."""
     grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
     vector = spec(profile, target, tts, seed, model)
-    rows = sweep(profile, target, vector, grid, stages.folds(profile), sure=model == "adapted" and is_sure(profile, seed))
+    rows = sweep(
+        profile, target, vector, grid, stages.folds(profile), sure=model == "adapted" and is_sure(profile, seed)
+    )
     parts = [rows.assign(model=model)]
     if model == "adapted":
         parts = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *parts]
@@ -77,11 +79,16 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     left_out = stages.selection_domains(profile, stages.real_rows(profile), sources)
     parted, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
     for domain in left_out:  # the same for all targets of a group, so the store has what was heard for the first
-        others = VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
+        others = left_out_vector(sources, domain, tts, seed, model)
         rows = sweep(profile, domain, others, grid, parted)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
     table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
+
+
+def left_out_vector(sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
+    """The vector of the other source domains when one is left out."""
+    return VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
 
 
 def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str) -> pd.DataFrame:
@@ -134,6 +141,8 @@ def all_selections(profile: Profile) -> pd.DataFrame:
 
 def write_run(profile: Profile) -> Path:
     """Make what a run lacks and write its rows, its profile and what made it; return its folder."""
+    from syn2real_utils import studies  # it builds on this module
+
     folder = run_folder(profile)
     rows = {
         "utterances": all_utterances(profile),
@@ -141,7 +150,7 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
-    }
+    } | studies.study_rows(profile)
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
     write_text_atomic(folder / "run.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")

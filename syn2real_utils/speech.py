@@ -108,7 +108,9 @@ def selection_domains(profile: Profile, rows: pd.DataFrame, sources: Sequence[st
         return tuple(sorted(sorted(sources, key=lambda domain: (-clips[domain], domain))[:wanted]))
     check_domains(rows, wanted)
     if not (found := tuple(sorted(set(wanted) & set(sources)))):
-        raise UserError(f"none of the selection_domains {names(wanted)} is a source domain: use some of {names(sources)}")
+        raise UserError(
+            f"none of the selection_domains {names(wanted)} is a source domain: use some of {names(sources)}"
+        )
     return found
 
 

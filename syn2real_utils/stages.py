@@ -198,11 +198,8 @@ def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Ar
 
 def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
     """The task vector that a spec names, in memory."""
-    pairs = vector_models(profile, spec)
-    if spec.kind in merging.RULES:
-        return merging.merged(spec.kind, [(real.path, syn.path) for real, syn in pairs], spec.density, spec.seed)
-    parts = (_between(real, syn) for real, syn in pairs)
-    return TaskVector.sum(parts) if spec.kind == "sum" else TaskVector.mean(parts)
+    folders = tuple((real.path, syn.path) for real, syn in vector_models(profile, spec))
+    return _vector(spec.kind, folders, spec.density, spec.seed)
 
 
 def vector_key(profile: Profile, spec: VectorSpec) -> list:
@@ -329,6 +326,7 @@ def _finetune(
     from syn2real_utils.backbones.base import Example
     from syn2real_utils.training import finetune
 
+    _vector.cache_clear()  # a fine-tune needs the memory
     torch.set_num_threads(profile.threads)
     model = backbone(profile)
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
@@ -399,8 +397,12 @@ def _said(heard: "str | Heard") -> dict[str, object]:
     return {"hypothesis": heard.text} | {name: getattr(heard, name) for name in SURENESS}
 
 
-def _between(real: Artifact, syn: Artifact) -> TaskVector:
-    return TaskVector.between(checkpoints.load_state(syn.path), checkpoints.load_state(real.path))
+@lru_cache(maxsize=1)  # folds and targets of a group have the same vector, one after the other
+def _vector(kind: str, pairs: tuple[tuple[Path, Path], ...], density: float, seed: int) -> TaskVector:
+    if kind in merging.RULES:
+        return merging.merged(kind, pairs, density, seed)
+    parts = (TaskVector.between(checkpoints.load_state(syn), checkpoints.load_state(real)) for real, syn in pairs)
+    return TaskVector.sum(parts) if kind == "sum" else TaskVector.mean(parts)
 
 
 def _backbone_key(profile: Profile) -> dict:
