@@ -209,7 +209,9 @@ def vector_key(profile: Profile, spec: VectorSpec) -> list:
 
 
 def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
-    """A pooled or mean vector as a folder with vector.safetensors."""
+    """A pooled or mean vector as a folder with vector.safetensors; other kinds are made in memory alone."""
+    if spec.kind not in ("pooled", "mean"):
+        raise ValueError(f"no folder is made of a {spec.kind} vector: expected pooled or mean")
     pairs, store = vector_models(profile, spec), Store()
     key = {"kind": spec.kind, "models": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
 
