@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from syn2real_utils import __version__, machine, results, stages, statistics, tables
+from syn2real_utils import __version__, machine, results, selection, stages, statistics, tables
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile
@@ -52,6 +52,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         gap=gap,
         change=tables.points(gap),
         confidence=f"{100 * evaluation.confidence:g}",
+        chosen=tables.CHOSEN_ON[selection.how_chosen(evaluation.protocol)],
         protocol=f"protocol {evaluation.protocol}",
         training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         version=__version__,

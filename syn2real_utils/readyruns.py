@@ -55,7 +55,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
             domains=lineage.domains,
             seed=seed,
             lam=lam,
-            lam_how=selection.CHOSEN,
+            lam_how=selection.how_chosen(profile.evaluation.protocol),
             target=target,
             protocol=profile.evaluation.protocol,
             relative_change=_number(change.relative_change),
