@@ -109,10 +109,14 @@ def _norm_matched(profile: Profile, target: str, tts: str, seed: int) -> Scores:
     for domain in curves.domain.unique():
         others = results.left_out_vector(sources, domain, tts, seed)
         base = stages.syn_target(profile, tts, domain, seed, fold)
-        units[domain] = _moved(profile, base) / _length_of_sum(profile, others.domains, tts, seed)
+        if length := _length_of_sum(profile, others.domains, tts, seed):
+            units[domain] = _moved(profile, base) / length
     real, syn = (stages.finetuned(profile, speech, sources, seed) for speech in (REAL, tts))
-    unit = _moved(profile, stages.syn_target(profile, tts, target, seed, fold)) / _distance(profile, syn, real)
-    return _near(profile, best_share(curves, units, grid) * unit)
+    length = _distance(profile, syn, real)
+    if not length or not all(units.values()):  # a vector or a fine-tune of no step at all
+        return _near(profile, 0.0)
+    unit = _moved(profile, stages.syn_target(profile, tts, target, seed, fold)) / length
+    return _near(profile, best_share(curves[curves.domain.isin(units)], units, grid) * unit)
 
 
 def best_share(curves: pd.DataFrame, units: dict[str, float], grid: list[float]) -> float:
