@@ -28,7 +28,7 @@ from syn2real_utils.tts.base import inspect, synthesize, write_clip
 from syn2real_utils.tts.pico import Pico
 
 LANGUAGE = "es"
-CLIPS = {"kokoro": 24, "pico": 108}  # texts of the quickstart; Pico takes milliseconds for one
+CLIPS = {"kokoro": 48, "pico": 216}  # texts of the quickstart; Pico takes milliseconds for one
 PEER = "kokoro-onnx"
 VERSION = "0.6.1"
 GOAL = 2.0
