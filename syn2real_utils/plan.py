@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from syn2real_utils import extras
 from syn2real_utils.profile import Profile
 
 # Seconds on two cores of a server of 2024 with Whisper base, measured on clips of about 1.5 s; a GPU is many times faster.
@@ -65,10 +66,11 @@ def plan(profile: Profile, rows: pd.DataFrame) -> Plan:
     for domain in domains:  # a pair for each, and models that choose lam
         models += 1 + engines * (1 + selected)
         trained += clips[domain] + engines * texts[domain] * (1 + selected * seen)
+    more = extras.work(profile, rows)
     return Plan(
         {part.name: int(texts[used].sum()) * part.takes for part in profile.tts},
-        models * seeds,
-        float(trained) * profile.training.epochs * seeds,
-        decoded * seeds,
+        models * seeds + more[0],
+        float(trained) * profile.training.epochs * seeds + more[1],
+        decoded * seeds + more[2],
         5 + 4 * len(profile.targets),
     )

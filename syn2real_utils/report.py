@@ -11,7 +11,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import diagrams, figures, selection, statistics, tables
+from syn2real_utils import diagrams, extras, figures, selection, statistics, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import write_text_atomic
@@ -45,19 +45,24 @@ def redraw(folder: Path) -> list[Path]:
         "context_gaps": statistics.context_gaps(rows["contexts"], samples, confidence),
         "examples": tables.examples(rows["utterances"], SHOWN),
     }
+    found |= extras.compute(profile, rows)
     for name, table in found.items():
         _write(folder, name, table)
     table = tables.results_table(found["wer"], found["changes"], confidence)
     write_text_atomic(folder / "tables" / "results.md", tables.as_markdown(table) + "\n")
-    return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
+    return [
+        figures.save(draw(), folder / "figures" / f"{name}.png")
+        for name, draw in drawings(profile, rows | found).items()
+    ]
 
 
-def files() -> list[str]:
+def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
-    return [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
+    names = (*ROWS, *COMPUTED, *extras.row_names(profile), *extras.computed_names(profile))
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
-def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
     return {
         "quadrants": diagrams.quadrants,
@@ -67,6 +72,7 @@ def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
         "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
         "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
         "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
+        **extras.drawings(profile, found),
     }
 
 
@@ -74,7 +80,8 @@ def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     """The profile and the rows of a finished run."""
     if not (folder / PROFILE).is_file():
         raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
-    return load_profile(folder / PROFILE), {name: read(folder, name) for name in ROWS}
+    profile = load_profile(folder / PROFILE)
+    return profile, {name: read(folder, name) for name in (*ROWS, *extras.row_names(profile))}
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
@@ -111,13 +118,13 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         clips: utterance -> its clip, of those that are shown.
         about: machine, commit and versions.
     """
-    table = results(folder)
+    table, profile = results(folder), load_profile(folder / PROFILE)
     shown = read(folder, "examples")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings({})]
+    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings(profile, {})]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
-        profile=load_profile(folder / PROFILE),
+        profile=profile,
         settings=(folder / PROFILE).read_text(encoding="utf-8"),
         columns=list(table.columns),
         rows=table.values.tolist(),
@@ -125,7 +132,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         lams=read(folder, "lam").to_dict("records"),
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
-        captions=CAPTIONS,
+        captions=CAPTIONS | extras.CAPTIONS,
         examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
         about=about,

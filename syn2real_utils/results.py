@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, geometry, machine, report, selection, stages, statistics
+from syn2real_utils import checkpoints, extras, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -44,7 +44,7 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
         "syn_source": stages.finetuned(profile, tts, sources, seed),
     }
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+        scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
         for name, model in models.items()
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
@@ -86,8 +86,8 @@ def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str
     """`selection_scores` of protocol `paper`; both sides are normalised, for the floor of a raw reference is no model's doing."""
     rows, base = stages.devel_rows(profile, [target]), stages.syn_target(profile, tts, target, seed, None)
     vector, grid = spec(profile, target, tts, seed, model), profile.evaluation.selection_grid
-    scored = _scored(profile, rows, stages.transcripts(profile, base, rows, vector, grid))
-    table = scored.groupby("lam", as_index=False)[["errors", "n_words"]].sum()
+    found = scored(profile, rows, stages.transcripts(profile, base, rows, vector, grid))
+    table = found.groupby("lam", as_index=False)[["errors", "n_words"]].sum()
     table = table.assign(domain=target, tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
 
@@ -139,12 +139,27 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
+        **extra_rows(profile),
     }
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
     write_text_atomic(folder / "run.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     report.write_rows(folder, rows)
     return folder
+
+
+def extra_rows(profile: Profile) -> dict[str, pd.DataFrame]:
+    """The tables of the experiments that the profile switches on."""
+    from syn2real_utils import localisation, rivals  # they stand on this module
+
+    made = {
+        "rivals": rivals.all_rivals,
+        "places": localisation.all_places,
+        "norms": localisation.all_norms,
+        "transfer": localisation.all_transfers,
+        "loss_plane": localisation.all_loss_planes,
+    }
+    return {name: made[name](profile) for name in extras.row_names(profile)}
 
 
 def domain_cosines(profile: Profile) -> pd.DataFrame:
@@ -177,7 +192,7 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
         points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
         return pd.DataFrame(points)
 
-    points = _cached("geometry", f"{tts}-{target}-s{seed}", key, make)
+    points = cached("geometry", f"{tts}-{target}-s{seed}", key, make)
     length, start = (points[points.model == name].iloc[0] for name in ("real_source", "syn_target"))
     moved = [
         {"model": "adapted", "lam": lam, "x": start.x + lam * length.x, "y": start.y, "distance": 0.0}
@@ -209,7 +224,7 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
     model, fold = adapted_model(profile, target, tts, seed), stages.folds(profile)[0]
     rows, lam = stages.test_rows(profile, target, fold), chosen_lam(profile, target, tts, seed)
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
+        scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
         for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
@@ -238,11 +253,12 @@ def _sweep(
     for fold in folds:
         model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
         rows = stages.test_rows(profile, domain, fold)
-        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid)))
+        parts.append(scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid)))
     return pd.concat(parts, ignore_index=True)
 
 
-def _scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+def scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+    """Scored rows of transcripts, of each lam."""
     parts = [
         score(rows, part.set_index("utterance").hypothesis[rows.utterance], profile.corpus.language).assign(lam=lam)
         for lam, part in heard.groupby("lam")
@@ -269,10 +285,10 @@ def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
                     table.append(names | {"module": module, "cosine": angles[i, j]} | norms)
         return pd.DataFrame(table)
 
-    return _cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
+    return cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
 
 
-def _cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that needs models to be made, kept in the store."""
 
     def write(into: Path) -> None:

@@ -89,7 +89,7 @@ def lacks(profile: Profile) -> list[str]:
         for suffix in [f"-{target}" for target in targets] or [""]
     ]
     folder = results.run_folder(profile)
-    return [file for file in [*notebooks, *report.files(), "report.html"] if not (folder / file).is_file()]
+    return [file for file in [*notebooks, *report.files(profile), "report.html"] if not (folder / file).is_file()]
 
 
 def preview(profile: Profile, executor: Executor = HERE) -> str:

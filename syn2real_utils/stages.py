@@ -17,6 +17,7 @@ import torch
 from syn2real_utils import batchnorm, checkpoints, machine
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
+from syn2real_utils.directions import Direction
 from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
@@ -108,14 +109,14 @@ def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | N
     Protocol `catalogue`: all texts, those that are scored too. Protocol `paper`: `mixed_source` takes the place of `pretrained`.
     """
     if profile.evaluation.protocol == "paper":
-        start, rate = mixed_source(profile, tts, target, seed), profile.training.mixed.factor
+        start, rate = mixed_source(profile, tts, source_domains(profile, target), seed), profile.training.mixed.factor
         return finetuned(profile, tts, [target], seed, fold, start=start, rate=rate)
     return finetuned(profile, tts, [target], seed, fold, known=profile.evaluation.protocol == "catalogue")
 
 
-def mixed_source(profile: Profile, tts: str, target: str, seed: int) -> Artifact:
+def mixed_source(profile: Profile, tts: str, domains: Sequence[str], seed: int) -> Artifact:
     """`pretrained` fine-tuned on real and synthetic speech of the source domains: the first of the two stages of protocol `paper`."""
-    domains = source_domains(profile, target)
+    domains = tuple(sorted(domains))
     rows = pd.concat([training_rows(profile, speech, domains) for speech in (REAL, tts)], ignore_index=True)
     first = profile.model_copy(update={"training": profile.training.first_stage()})
     return finetuned_on(first, rows, lineage_of(profile, f"{REAL}+{tts}", domains, seed))
@@ -187,8 +188,10 @@ def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Ar
     ]
 
 
-def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
-    """The task vector that a spec names, in memory."""
+def vector(profile: Profile, spec: VectorSpec | Direction) -> TaskVector:
+    """The vector that a spec names, in memory."""
+    if isinstance(spec, Direction):
+        return spec.vector()
     parts = (_between(real, syn) for real, syn in vector_models(profile, spec))
     return TaskVector.sum(parts) if spec.kind == "sum" else TaskVector.mean(parts)
 
@@ -229,7 +232,7 @@ def transcripts(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None = None,
+    spec: VectorSpec | Direction | None = None,
     lams: Sequence[float] = (0.0,),
     full: bool = False,
 ) -> pd.DataFrame:
@@ -247,11 +250,10 @@ def transcripts(
         `lam, utterance, hypothesis`.
     """
     full = full or model is None
-    pairs = vector_models(profile, spec) if spec else []
     key = {
         "version": VERSIONS["transcripts"],
         "model": model.fingerprint if model else parent(profile),
-        "vector": [spec.kind, *[[a.fingerprint, b.fingerprint] for a, b in pairs]] if spec else None,
+        "vector": _vector_key(profile, spec) if spec else None,
         "lams": list(lams),
         "clips": fingerprint([corpus(profile).fingerprint, *rows.utterance]),
         "language": profile.corpus.language,
@@ -263,7 +265,7 @@ def transcripts(
         key["full"] = True
     if spec and model:
         key |= batchnorm.key(profile, model)
-    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
+    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{_vector_label(spec)}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
         label,
@@ -343,7 +345,7 @@ def _transcribe(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None,
+    spec: VectorSpec | Direction | None,
     lams: Sequence[float],
     full: bool,
     file: Path,
@@ -367,6 +369,16 @@ def _transcribe(
     pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
     del heard, tau
     machine.give_back_memory()
+
+
+def _vector_key(profile: Profile, spec: VectorSpec | Direction) -> list[object]:
+    if isinstance(spec, Direction):
+        return ["direction", *spec.key()]
+    return [spec.kind, *[[real.fingerprint, syn.fingerprint] for real, syn in vector_models(profile, spec)]]
+
+
+def _vector_label(spec: VectorSpec | Direction) -> str:
+    return (spec.place or "direction") if isinstance(spec, Direction) else spec.kind
 
 
 def _between(real: Artifact, syn: Artifact) -> TaskVector:
