@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from syn2real_utils import speech
+from syn2real_utils import extras, speech
 from syn2real_utils.profile import Profile
 
 # Seconds on two cores of a server of 2024 with Whisper base, measured on clips of about 1.5 s; a GPU is many times faster.
@@ -66,6 +66,9 @@ def plan(profile: Profile, rows: pd.DataFrame) -> Plan:
     _add_training(found, profile, rows, sources)
     _add_sweeps(found, profile, rows, sources)
     _add_studies(found, profile, rows, sources)
+    left_out = {target: speech.selection_domains(profile, rows, domains) for target, domains in sources.items()}
+    models, trained, decoded = extras.work(profile, rows, sources, left_out)
+    found.models, found.trained, found.decoded = found.models + models, found.trained + trained, found.decoded + decoded
     return found
 
 

@@ -10,6 +10,14 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
+Length = Annotated[float, Field(gt=0)]
+Span = tuple[Length, Length]  # metres, from and to
+Rival = Literal[
+    "null-seeds", "null-shuffled", "null-random", "wise-ft", "weight-average", "joint", "two-stage", "specaugment", "noise", "rir",
+]  # fmt: skip
+Place = Literal[
+    "encoder", "decoder", "attention", "feed-forward", "front-end", "embeddings", "norms", "rising", "falling", "front", "back",
+]  # fmt: skip
 Protocol = Literal["strict", "catalogue", "paper"]
 Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
@@ -93,7 +101,7 @@ class MixedPart(Part):
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
-    later = ("gradient_accumulation", "mask_time_prob", "max_steps", "early_stopping")
+    later = ("gradient_accumulation", "mask_time_prob", "mask_feature_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
     batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
     gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
@@ -101,9 +109,9 @@ class TrainingPart(Part):
         False  # compute activations twice: less memory, about a third more time, the same bytes
     )
     processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
-    mask_time_prob: float = Field(
-        0.0, ge=0, lt=1
-    )  # CTC only: share of a clip's frames that masked spans begin at; 0: none
+    # SpecAugment, in stretches of 10 frames or features, as transformers draws them
+    mask_time_prob: float = Field(0.0, ge=0, lt=1)  # share of a clip's frames that is masked, if stretches never met
+    mask_feature_prob: float = Field(0.0, ge=0, lt=1)  # the same of its features (of Whisper: mel bins)
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -140,6 +148,24 @@ Selector = Annotated[
 Ensemble = Literal["mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
 
 
+class AugmentationPart(Part):
+    """How synthetic speech is augmented, for the rivals that train on it."""
+
+    seed: int = 0
+    snr_db: tuple[float, float] = (5.0, 20.0)  # our choice: from a loud street to a quiet room
+    rt60_s: tuple[Length, Length] = (0.2, 0.6)  # seconds of echo; our choice: furnished rooms of homes
+    room_m: tuple[Span, Span, Span] = ((3.0, 8.0), (3.0, 6.0), (2.4, 3.5))  # length, width, height; our choice: homes
+    max_order: Count = 12  # reflections that are followed; our choice: later ones are faint, and take most of the time
+    tail_s: float = Field(0.2, ge=0)  # of echo that is kept behind a clip
+    mask_time_prob: float = Field(0.05, ge=0, lt=1)  # of SpecAugment; transformers: the default of WhisperConfig
+    mask_feature_prob: float = Field(0.1, ge=0, lt=1)  # our choice: about one stretch of 10 mel bins in a clip
+
+    def settings(self, how: str) -> dict:
+        """What clips that are augmented `how` depend on."""
+        own = {"noise": {"snr_db"}, "rir": {"rt60_s", "room_m", "max_order", "tail_s"}}[how]
+        return self.model_dump(mode="json", include=own | {"seed"})
+
+
 class EvaluationPart(Part):
     """How models are compared."""
 
@@ -160,6 +186,10 @@ class EvaluationPart(Part):
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
     confidence: float = Field(0.95, gt=0, lt=1)
+    rivals: list[Rival] = []  # null vectors and other methods beside the task vector; rivals.py says what each is
+    places: list[Place] = []  # parts of the vector that are added alone; directions.py says what each is
+    transfer: bool = False  # add the vector of one TTS to the target model of another
+    loss_plane: Annotated[int, Field(ge=0)] = 0  # points a side of the plane of the target's loss; 0: none
 
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
@@ -226,6 +256,7 @@ class Profile(Part):
     backbone: BackbonePart
     training: TrainingPart
     evaluation: EvaluationPart
+    augmentation: AugmentationPart = AugmentationPart()
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
@@ -239,6 +270,8 @@ class Profile(Part):
             "sources": sources,
             "seeds": self.seeds,
             "tts": [p.name for p in self.tts],
+            "evaluation.rivals": self.evaluation.rivals,
+            "evaluation.places": self.evaluation.places,
         }
         for key, values in named.items():
             if len(set(values)) < len(values):
@@ -253,6 +286,12 @@ class Profile(Part):
             raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
         if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
             raise ValueError("the ensemble seed-averaged needs several seeds")
+        if "null-seeds" in self.evaluation.rivals and len(self.seeds) < 2:
+            raise ValueError("the rival null-seeds is the difference of two seeds: give `seeds` two of them at least")
+        if self.evaluation.rivals and self.backbone.batchnorm != "target":
+            raise ValueError("rivals are compared with backbone.batchnorm target: their models hear other speech")
+        if self.evaluation.transfer and len(self.tts) < 2:
+            raise ValueError("evaluation.transfer goes from one TTS to another: give `tts` two of them at least")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
         if self.training.early_stopping and self.evaluation.protocol != "paper":
@@ -385,6 +424,7 @@ def _keys_beside(location: tuple) -> list[str]:
         "backbone": BackbonePart,
         "training": TrainingPart,
         "evaluation": EvaluationPart,
+        "augmentation": AugmentationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
         "training.early_stopping": EarlyStoppingPart,
         "training.mixed": MixedPart,

@@ -11,17 +11,7 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import (
-    diagrams,
-    figures,
-    papertables,
-    rawscoring,
-    selection,
-    statistics,
-    studyfigures,
-    studytables,
-    tables,
-)
+from syn2real_utils import diagrams, extras, figures, papertables, rawscoring, selection, statistics, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import write_text_atomic
@@ -59,7 +49,7 @@ def redraw(folder: Path) -> list[Path]:
     if profile.evaluation.protocol == "paper":
         found["raw_wer"] = rawscoring.raw_wer(rows["utterances"], samples, confidence)
         found["raw_changes"] = rawscoring.raw_changes(rows["utterances"], samples, confidence)
-    found |= studytables.computed(rows, samples, confidence)
+    found |= extras.compute(profile, rows)
     for name, table in found.items():
         _write(folder, name, table)
     shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], confidence))]
@@ -119,7 +109,7 @@ def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
     names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
     names += ["paper"] if profile.reproduces else []
-    names += [name for rows in studytables.asked(profile) for name in (rows, studytables.STUDIES[rows])]
+    names += [*extras.row_names(profile), *extras.computed_names(profile)]
     return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
@@ -133,13 +123,8 @@ def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Call
         "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
         "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
         "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
-        **{name: _study(name, found) for name in studytables.asked(profile)},
+        **extras.drawings(profile, found),
     }
-
-
-def _study(rows: str, found: dict[str, pd.DataFrame]) -> Callable[[], Figure]:
-    """The figure of something that a profile asks for, named after its rows."""
-    return lambda: studyfigures.FIGURES[rows](found[studytables.STUDIES[rows]])
 
 
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
@@ -147,7 +132,7 @@ def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     if not (folder / PROFILE).is_file():
         raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
     profile = load_profile(folder / PROFILE)
-    return profile, {name: read(folder, name) for name in (*ROWS, *studytables.asked(profile))}
+    return profile, {name: read(folder, name) for name in (*ROWS, *extras.row_names(profile))}
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
@@ -184,16 +169,13 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         clips: utterance -> its clip, of those that are shown.
         about: machine, commit and versions.
     """
-    table = results(folder)
+    table, profile = results(folder), load_profile(folder / PROFILE)
     shown = read(folder, "examples")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    pictures = [
-        (name, _data(folder / "figures" / f"{name}.png", "image/png"))
-        for name in drawings(load_profile(folder / PROFILE), {})
-    ]
+    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings(profile, {})]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
-        profile=load_profile(folder / PROFILE),
+        profile=profile,
         settings=(folder / PROFILE).read_text(encoding="utf-8"),
         columns=list(table.columns),
         rows=table.values.tolist(),
@@ -201,7 +183,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         lams=read(folder, "lam").to_dict("records"),
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
-        captions=CAPTIONS,
+        captions=CAPTIONS | extras.CAPTIONS,
         examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
         about=about,
@@ -218,9 +200,6 @@ CAPTIONS = {
     "geometry": "The models of this run in the plane of syn_source, real_source and syn_target.",
     "cosine_heatmap": "Cosine between the task vectors of single source domains, across the TTS engines.",
     "ensemble": "The mean of one vector per source domain against the pooled vector.",
-    "selector_scores": "What each way to choose λ loses against the oracle, and what it looks at.",
-    "ensembles": "Ways to make one vector of several, at one length of step, against the pooled vector.",
-    "source_counts": "Word error rate over the number of source domains.",
 }
 
 

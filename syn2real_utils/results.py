@@ -8,7 +8,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, geometry, machine, report, selection, stages, statistics
+from syn2real_utils import checkpoints, extras, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -141,8 +141,6 @@ def all_selections(profile: Profile) -> pd.DataFrame:
 
 def write_run(profile: Profile) -> Path:
     """Make what a run lacks and write its rows, its profile and what made it; return its folder."""
-    from syn2real_utils import studies  # it builds on this module
-
     folder = run_folder(profile)
     rows = {
         "utterances": all_utterances(profile),
@@ -150,12 +148,30 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
-    } | studies.study_rows(profile)
+        **extra_rows(profile),
+    }
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
     write_text_atomic(folder / "run.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     report.write_rows(folder, rows)
     return folder
+
+
+def extra_rows(profile: Profile) -> dict[str, pd.DataFrame]:
+    """The tables of the experiments that the profile switches on."""
+    from syn2real_utils import localisation, rivals, selectors, studies  # they stand on this module
+
+    made = {
+        "rivals": rivals.all_rivals,
+        "places": localisation.all_places,
+        "norms": localisation.all_norms,
+        "transfer": localisation.all_transfers,
+        "loss_plane": localisation.all_loss_planes,
+        "selector_scores": selectors.all_scores,
+        "ensembles": studies.all_ensembles,
+        "source_counts": studies.all_source_counts,
+    }
+    return {name: made[name](profile) for name in extras.row_names(profile)}
 
 
 def domain_cosines(profile: Profile) -> pd.DataFrame:

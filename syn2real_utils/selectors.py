@@ -50,6 +50,11 @@ def selector_scores(profile: Profile, target: str, seeds: Sequence[int] | None =
     return pd.DataFrame(table)[list(SCORE_COLUMNS)]
 
 
+def all_scores(profile: Profile) -> pd.DataFrame:
+    """`selector_scores` of every target."""
+    return pd.concat([selector_scores(profile, target) for target in profile.targets], ignore_index=True)
+
+
 def named(name: str) -> Selector:
     """The selector of a name in a profile; `fixed-0.4` is lam 0.4, or what of the grid is nearest."""
     if name.startswith(FIXED):

@@ -17,6 +17,7 @@ import torch
 from syn2real_utils import batchnorm, checkpoints, machine, merging
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
+from syn2real_utils.directions import Direction
 from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
@@ -114,14 +115,14 @@ def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | N
     Protocol `catalogue`: all texts, those that are scored too. Protocol `paper`: `mixed_source` takes the place of `pretrained`.
     """
     if profile.evaluation.protocol == "paper":
-        start, rate = mixed_source(profile, tts, target, seed), profile.training.mixed.factor
+        start, rate = mixed_source(profile, tts, source_domains(profile, target), seed), profile.training.mixed.factor
         return finetuned(profile, tts, [target], seed, fold, start=start, rate=rate)
     return finetuned(profile, tts, [target], seed, fold, known=profile.evaluation.protocol == "catalogue")
 
 
-def mixed_source(profile: Profile, tts: str, target: str, seed: int) -> Artifact:
+def mixed_source(profile: Profile, tts: str, domains: Sequence[str], seed: int) -> Artifact:
     """`pretrained` fine-tuned on real and synthetic speech of the source domains: the first of the two stages of protocol `paper`."""
-    domains = source_domains(profile, target)
+    domains = tuple(sorted(domains))
     rows = pd.concat([training_rows(profile, speech, domains) for speech in (REAL, tts)], ignore_index=True)
     first = profile.model_copy(update={"training": profile.training.first_stage()})
     return finetuned_on(first, rows, lineage_of(profile, f"{REAL}+{tts}", domains, seed))
@@ -196,14 +197,18 @@ def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Ar
     ]
 
 
-def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
-    """The task vector that a spec names, in memory."""
+def vector(profile: Profile, spec: VectorSpec | Direction) -> TaskVector:
+    """The vector that a spec names, in memory."""
+    if isinstance(spec, Direction):
+        return spec.vector()
     folders = tuple((real.path, syn.path) for real, syn in vector_models(profile, spec))
     return _vector(spec.kind, folders, spec.density, spec.seed)
 
 
-def vector_key(profile: Profile, spec: VectorSpec) -> list:
+def vector_key(profile: Profile, spec: VectorSpec | Direction) -> list:
     """All that a vector depends on."""
+    if isinstance(spec, Direction):
+        return ["direction", *spec.key()]
     kind: list = [spec.kind] if spec.kind not in ("ties", "dare") else [spec.kind, spec.density, spec.seed]
     return [*kind, *([real.fingerprint, syn.fingerprint] for real, syn in vector_models(profile, spec))]
 
@@ -246,7 +251,7 @@ def transcripts(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None = None,
+    spec: VectorSpec | Direction | None = None,
     lams: Sequence[float] = (0.0,),
     full: bool = False,
     sure: bool = False,
@@ -283,7 +288,7 @@ def transcripts(
     key |= {"sets": sets} if sets else {}  # of synthetic speech
     if spec and model:
         key |= batchnorm.key(profile, model)
-    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
+    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{_vector_label(spec)}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
         label,
@@ -364,7 +369,7 @@ def _transcribe(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None,
+    spec: VectorSpec | Direction | None,
     lams: Sequence[float],
     full: bool,
     sure: bool,
@@ -405,6 +410,10 @@ def _vector(kind: str, pairs: tuple[tuple[Path, Path], ...], density: float, see
         return merging.merged(kind, pairs, density, seed)
     parts = (TaskVector.between(checkpoints.load_state(syn), checkpoints.load_state(real)) for real, syn in pairs)
     return TaskVector.sum(parts) if kind == "sum" else TaskVector.mean(parts)
+
+
+def _vector_label(spec: VectorSpec | Direction) -> str:
+    return (spec.place or "direction") if isinstance(spec, Direction) else spec.kind
 
 
 def _backbone_key(profile: Profile) -> dict:

@@ -1,4 +1,4 @@
-"""What a profile may ask for beside the default: ways to choose lam, ensembles, how many source domains are enough.
+"""What a profile may ask for beside the default ensemble: other ensembles, and how many source domains are enough.
 
 Ensembles are compared at one length of step: lam |tau| of each is that of `adapted` at its chosen lam. So they differ in their
 direction alone, and no lam has to be chosen for each, which would cost a sweep over the source domains for every one.
@@ -9,23 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import results, selectors, stages, statistics
+from syn2real_utils import results, stages, statistics
 from syn2real_utils.profile import Ensemble, Profile
 from syn2real_utils.stages import VectorSpec
-from syn2real_utils.studytables import COUNT_COLUMNS, SAME_LENGTH, asked
+from syn2real_utils.studytables import COUNT_COLUMNS, SAME_LENGTH
 
 
-def study_rows(profile: Profile) -> dict[str, pd.DataFrame]:
-    """The tables that need models, of what the profile asks for, by name."""
-    makers = {
-        "selector_scores": selectors.selector_scores,
-        "ensembles": ensemble_rows,
-        "source_counts": source_count_rows,
-    }
-    return {
-        name: pd.concat([makers[name](profile, target) for target in profile.targets], ignore_index=True)
-        for name in asked(profile)
-    }
+def all_ensembles(profile: Profile) -> pd.DataFrame:
+    """`ensemble_rows` of every target."""
+    return pd.concat([ensemble_rows(profile, target) for target in profile.targets], ignore_index=True)
+
+
+def all_source_counts(profile: Profile) -> pd.DataFrame:
+    """`source_count_rows` of every target."""
+    return pd.concat([source_count_rows(profile, target) for target in profile.targets], ignore_index=True)
 
 
 def ensemble_rows(profile: Profile, target: str) -> pd.DataFrame:

@@ -60,9 +60,6 @@ def source_counts(table: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES = {"selector_scores": selectors, "ensembles": ensembles, "source_counts": source_counts}
-
-
 def _dots(table: pd.DataFrame, label: str, value: str, title: str, colour: str) -> Figure:
     """A row per label: single targets as small dots, all targets with their interval; one facet per TTS."""
     spoken, engines = _spoken(table), sorted(set(table.tts))

@@ -32,16 +32,12 @@ def asked(profile: Profile) -> list[str]:
     return [name for name in STUDIES if wanted[name]]
 
 
-def computed(rows: dict[str, pd.DataFrame], samples: int = 2000, confidence: float = 0.95) -> dict[str, pd.DataFrame]:
-    """Every table of `STUDIES` whose rows are there."""
-    makers = {"selectors": selectors, "ensemble_wer": ensemble_wer}
-    found = {}
-    for name, table in STUDIES.items():
-        if name in rows and table in makers:
-            found[table] = makers[table](rows["utterances"], rows[name], samples, confidence)
-        elif name in rows:
-            found[table] = source_count_wer(rows[name], samples, confidence)
-    return found
+def computed(name: str, rows: dict[str, pd.DataFrame], samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+    """The table that is computed from the rows `name`, one of `STUDIES`."""
+    if name == "source_counts":
+        return source_count_wer(rows[name], samples, confidence)
+    make = selectors if name == "selector_scores" else ensemble_wer
+    return make(rows["utterances"], rows[name], samples, confidence)
 
 
 def selectors(

@@ -88,6 +88,9 @@ class Backbone(Protocol):
             UserError: the architecture cannot say.
         """
 
+    def loss(self, model: Any, examples: Sequence[Example], batch_size: int) -> tuple[float, int]:
+        """What the right transcripts cost the model, each token given the right ones: summed nats, and how many tokens."""
+
 
 def open_backbone(folder: Path, language: str, part: "BackbonePart") -> Backbone:
     """The backbone in a `save_pretrained` folder.

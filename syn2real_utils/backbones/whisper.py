@@ -123,13 +123,20 @@ class Whisper:
 
     @contextmanager
     def learning(self, model: WhisperForConditionalGeneration, part: TrainingPart) -> Iterator[None]:
-        """Everything is trained; the decoder keeps no cache."""
+        """Everything is trained, under SpecAugment where the part asks for it; the decoder keeps no cache."""
         model.train()
-        model.config.use_cache = False
+        wanted = {
+            "use_cache": False,
+            "apply_spec_augment": part.mask_time_prob > 0 or part.mask_feature_prob > 0,
+            "mask_time_prob": part.mask_time_prob,
+            "mask_feature_prob": part.mask_feature_prob,
+        }
+        before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
+        model.config.update(wanted)
         try:
             yield
         finally:
-            model.config.use_cache = True
+            model.config.update(before)
 
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
@@ -156,6 +163,31 @@ class Whisper:
                     found[i] = Heard(text, int(n), logprob, entropy)
                 progress.step()
         return [found[i] for i in range(len(clips))]
+
+    @torch.inference_mode()
+    def loss(
+        self, model: WhisperForConditionalGeneration, examples: Sequence[Example], batch_size: int
+    ) -> tuple[float, int]:
+        """Cross entropy of text and end of text, the right tokens before each given: summed nats, and how many tokens.
+
+        The prompt costs nothing: decoding does not choose it.
+        """
+        order = sorted(examples, key=lambda e: -e.features.shape[-1])
+        nats, tokens = 0.0, 0
+        for at in range(0, len(order), batch_size):
+            batch = {name: t.to(model.device) for name, t in self.collate(order[at : at + batch_size]).items()}
+            with (
+                self.hearing(model, batch) as heard,
+                torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+            ):
+                logits = model(**heard).logits
+            start = len(self.prompt) - 1
+            wanted = batch["labels"][:, start:].flatten()
+            lost = nn.functional.cross_entropy(
+                logits[:, start:].flatten(0, 1).float(), wanted, ignore_index=IGNORED, reduction="sum"
+            )
+            nats, tokens = nats + float(lost), tokens + int((wanted != IGNORED).sum())
+        return nats, tokens
 
     def _greedy(
         self,
