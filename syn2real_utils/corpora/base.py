@@ -217,7 +217,9 @@ def publish(
         clip_name(d, u, Path(c).suffix.lower())
         for d, u, c in zip(rows.domain, rows.utterance, rows.recording, strict=True)
     ]
-    shutil.rmtree(into / "clips", ignore_errors=True)  # of a killed attempt
+    wanted = {into / name for name in rows.file_name}
+    for stale in [file for file in (into / "clips").rglob("*") if file.is_file() and file not in wanted]:
+        stale.unlink()  # of a killed attempt
     for clip, name in track(list(zip(rows.recording, rows.file_name, strict=True)), "put the clips"):
         _place(Path(clip), into / name, linked)
     lost = pd.DataFrame(sorted(dropped), columns=["utterance", "reason"])
@@ -302,8 +304,14 @@ def _choose(rows: pd.DataFrame, part: CorpusPart) -> set[str]:
 
 
 def _place(clip: Path, target: Path, linked: bool) -> None:
-    """Put a clip, byte for byte: a copy of a user's file, for what writes into a link writes into the source too."""
+    """Put a clip, byte for byte: a copy of a user's file, for what writes into a link writes into the source too.
+
+    One that a killed attempt put whole stays.
+    """
+    if target.is_file() and target.stat().st_size == clip.stat().st_size:
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     if linked:
         with contextlib.suppress(OSError):  # another disk, or one without links
             os.link(clip, target)

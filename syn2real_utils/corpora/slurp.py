@@ -14,7 +14,7 @@ import pandas as pd
 
 from syn2real_utils import audio
 from syn2real_utils.corpora.base import CorpusReport, check_merge, publish, read_audiofolder
-from syn2real_utils.corpora.slurpfetch import LICENCE, from_hub, from_release, hub_key, release_key
+from syn2real_utils.corpora.slurpfetch import LABELS, LICENCE, from_hub, from_release, hub_key, release_key
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
@@ -65,9 +65,8 @@ def prepare(part: CorpusPart, folds: int, store: Store, into: Path) -> CorpusRep
 
 def fetched(part: CorpusPart, store: Store) -> Path:
     """The folder of the release, or of the hub's copy in the same layout, fetched when it is not there yet."""
-    hub = part.source == "hub"
-    key, make = (hub_key(), from_hub) if hub else (release_key(), from_release)
-    return store.build("data/sources", f"slurp-{LANGUAGE}{'-hub' if hub else ''}", key, make).path
+    key, make = (hub_key(), from_hub) if part.source == "hub" else (release_key(), from_release)
+    return store.build("data/sources", LABELS[part.source], key, make).path
 
 
 def recordings(root: Path, headset: bool = False) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -145,9 +144,11 @@ def checks(rows: pd.DataFrame, dropped: list[tuple[str, str]]) -> pd.DataFrame:
     lost = [reason for _, reason in dropped]
     table.append({"check": "recordings without audio", "split": "", "count": lost.count(NO_AUDIO)})
     table.append({"check": "recordings without a speaker", "split": "", "count": int((rows.speaker == "").sum())})
-    for (domain, split), part in said.groupby(["domain", "split"]):
-        counts = {"recordings": len(part), "takes": part["take"].nunique(), "texts": part.text_id.nunique()}
-        table += [{"check": check, "domain": domain, "split": split, "count": n} for check, n in counts.items()]
+    for domain, rest in said.groupby("domain"):
+        for split in (name for name in SPLITS.values() if (rest.split == name).any()):
+            part = rest[rest.split == split]
+            counts = {"recordings": len(part), "takes": part["take"].nunique(), "texts": part.text_id.nunique()}
+            table += [{"check": check, "domain": domain, "split": split, "count": n} for check, n in counts.items()]
     return pd.DataFrame(table, columns=["check", "domain", "split", "count"]).fillna("")
 
 

@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import yaml
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -36,6 +37,9 @@ AUDIO = "https://zenodo.org/record/4274930/files/slurp_real.tar.gz"  # as the re
 AUDIO_CHECKSUM = "md5:9efc0f058ced47bf5131c7cb2cade513"  # as Zenodo publishes it, seen in three public reports
 ENTRIES = 72_396  # of the archive
 
+SITES = {"GitHub": f"{TEXT}/devel.jsonl", "Zenodo": AUDIO}  # what must answer before the release can be fetched
+
+LABELS = {"official": "slurp-en", "hub": "slurphub-en"}  # in the store, by `corpus.source`
 HUB = "jacksukk/slurp"  # what the paper's released code reads
 HUB_FILES = ["*.parquet", "*.csv", "*.jsonl", "*.json", "*.flac", "*.wav", "*.md"]  # no code
 SENTENCES = ("text", "sentence", "transcription")  # how copies of SLURP name the column; the first is this one's
@@ -88,7 +92,10 @@ def from_hub(into: Path) -> None:
     """
     write_text_atomic(into / "LICENCE.txt", LICENCE)
     try:
-        convert(_snapshot(HUB, hubnames.pinned(HUB)), into)
+        snapshot = _snapshot(HUB, hubnames.pinned(HUB))
+        convert(snapshot, into)
+        origin = {"source": "hub", "repository": HUB, "commit": snapshot.name}
+        write_text_atomic(into / "origin.yaml", yaml.safe_dump(origin, sort_keys=False))
     except UserError:
         _leave_no_trace(into)
         raise
