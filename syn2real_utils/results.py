@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -75,15 +76,20 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     """
     if profile.evaluation.protocol == "paper":
         return _devel_scores(profile, target, tts, seed, model)
-    sources, parts = stages.source_domains(profile, target), []
-    left_out = stages.selection_domains(profile, stages.real_rows(profile), sources)
-    parted, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
-    for domain in left_out:  # the same for all targets of a group, so the store has what was heard for the first
-        others = left_out_vector(sources, domain, tts, seed, model)
-        rows = sweep(profile, domain, others, grid, parted)
-        parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
-    table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    sources = stages.source_domains(profile, target)
+    table = _left_out_scores(profile.model_dump_json(), home(), sources, tts, seed, model)
+    table = table.assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
+
+
+@lru_cache(maxsize=256)  # the same for all targets of a group, and asked for again for every table
+def _left_out_scores(settings: str, _: Path, sources: tuple[str, ...], tts: str, seed: int, model: str) -> pd.DataFrame:
+    profile, parts = Profile.model_validate_json(settings), []
+    folds, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
+    for domain in stages.selection_domains(profile, stages.real_rows(profile), sources):
+        rows = sweep(profile, domain, left_out_vector(sources, domain, tts, seed, model), grid, folds)
+        parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
+    return pd.concat(parts, ignore_index=True)
 
 
 def left_out_vector(sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
