@@ -26,21 +26,24 @@ def sweep(
     clips: "Sequence[torch.Tensor]",
     batch_size: int,
     settle: "Callable[[torch.nn.Module], None] | None" = None,
-) -> dict[float, list[str]]:
+    sure: bool = False,
+) -> dict[float, list]:
     """Transcripts of `clips` by `model + lam * vector` for each lam, in one process, without writing a checkpoint.
 
     `settle` mends what is no parameter (BatchNorm statistics) at every lam but 0. The model is left as it came.
+    `sure`: each transcript as the backbone's `Heard`, which says how sure it was, not as text.
     """
+    hear = backbone.hear if sure else backbone.transcribe
     state = model.state_dict()
     owners = parameters.owners(state)
     base = {key: state[key].clone() for key in owners if key in vector.tensors or parameters.composed(key)}
     kept = {key: tensor.clone() for key, tensor in state.items() if key not in owners} if settle else {}
-    texts = {}
+    texts: dict[float, list] = {}
     for lam in lams:
         vector.write_into(model.state_dict(), base, lam)
         if settle and lam:
             settle(model)
-        texts[lam] = backbone.transcribe(model, clips, batch_size)
+        texts[lam] = hear(model, clips, batch_size)
         for key, tensor in kept.items():
             state[key].copy_(tensor)
         say(f"  lam {lam:g}: {len(clips)} clips")

@@ -10,6 +10,14 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
+Length = Annotated[float, Field(gt=0)]
+Span = tuple[Length, Length]  # metres, from and to
+Rival = Literal[
+    "null-seeds", "null-shuffled", "null-random", "wise-ft", "weight-average", "joint", "two-stage", "specaugment", "noise", "rir",
+]  # fmt: skip
+Place = Literal[
+    "encoder", "decoder", "attention", "feed-forward", "front-end", "embeddings", "norms", "rising", "falling", "front", "back",
+]  # fmt: skip
 Protocol = Literal["strict", "catalogue", "paper"]
 Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
@@ -118,7 +126,7 @@ class MixedPart(Part):
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
-    later = ("gradient_accumulation", "mask_time_prob", "max_steps", "early_stopping")
+    later = ("gradient_accumulation", "mask_time_prob", "mask_feature_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
     batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
     gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
@@ -126,9 +134,9 @@ class TrainingPart(Part):
         False  # compute activations twice: less memory, about a third more time, the same bytes
     )
     processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
-    mask_time_prob: float = Field(
-        0.0, ge=0, lt=1
-    )  # CTC only: share of a clip's frames that masked spans begin at; 0: none
+    # SpecAugment, in stretches of 10 frames or features, as transformers draws them
+    mask_time_prob: float = Field(0.0, ge=0, lt=1)  # share of a clip's frames that is masked, if stretches never met
+    mask_feature_prob: float = Field(0.0, ge=0, lt=1)  # the same of its features (of Whisper: mel bins)
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -158,6 +166,31 @@ class TrainingPart(Part):
         return self
 
 
+Selector = Annotated[
+    str,
+    Field(pattern=r"^(leave-one-source-out|synthetic-target-devel|confidence|entropy|norm-matched|fixed-\d+(\.\d+)?)$"),
+]
+Ensemble = Literal["mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
+
+
+class AugmentationPart(Part):
+    """How synthetic speech is augmented, for the rivals that train on it."""
+
+    seed: int = 0
+    snr_db: tuple[float, float] = (5.0, 20.0)  # our choice: from a loud street to a quiet room
+    rt60_s: tuple[Length, Length] = (0.2, 0.6)  # seconds of echo; our choice: furnished rooms of homes
+    room_m: tuple[Span, Span, Span] = ((3.0, 8.0), (3.0, 6.0), (2.4, 3.5))  # length, width, height; our choice: homes
+    max_order: Count = 12  # reflections that are followed; our choice: later ones are faint, and take most of the time
+    tail_s: float = Field(0.2, ge=0)  # of echo that is kept behind a clip
+    mask_time_prob: float = Field(0.05, ge=0, lt=1)  # of SpecAugment; transformers: the default of WhisperConfig
+    mask_feature_prob: float = Field(0.1, ge=0, lt=1)  # our choice: about one stretch of 10 mel bins in a clip
+
+    def settings(self, how: str) -> dict:
+        """What clips that are augmented `how` depend on."""
+        own = {"noise": {"snr_db"}, "rir": {"rt60_s", "room_m", "max_order", "tail_s"}}[how]
+        return self.model_dump(mode="json", include=own | {"seed"})
+
+
 class EvaluationPart(Part):
     """How models are compared."""
 
@@ -166,9 +199,22 @@ class EvaluationPart(Part):
     lam_grid: list[float]  # of the target
     selection_grid: list[float]  # of the left-out source domains: the lam that can be chosen
     selection_folds: Count = 1  # of the folds of each left-out source domain, how many choose lam
+    # the source domains that are left out in turn to choose lam: so many of the largest, or these; None: all
+    selection_domains: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    selectors: list[Selector] = ["leave-one-source-out"]  # ways to choose lam that are compared; the first is used
+    ensembles: list[Ensemble] = ["mean"]  # ways to make one vector of several; the first is the model `ensemble`
+    ties_density: float = Field(0.2, gt=0, le=1)  # TIES paper: the 20 % of largest magnitude stay
+    dare_density: float = Field(0.1, gt=0, le=1)  # DARE paper: 90 % of a fine-tune's changes can be dropped
+    source_counts: list[Count] = []  # how many source domains the mean is taken over, each a point of a curve
+    source_orders: Count = 3  # seeded orders of the source domains, of whose first so many the mean is taken
+    study_seeds: Count = 1  # of the seeds, how many hear selectors, ensembles but the first, and source counts
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
     confidence: float = Field(0.95, gt=0, lt=1)
+    rivals: list[Rival] = []  # null vectors and other methods beside the task vector; rivals.py says what each is
+    places: list[Place] = []  # parts of the vector that are added alone; directions.py says what each is
+    transfer: bool = False  # add the vector of one TTS to the target model of another
+    loss_plane: Annotated[int, Field(ge=0)] = 0  # points a side of the plane of the target's loss; 0: none
 
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
@@ -180,6 +226,16 @@ class EvaluationPart(Part):
             raise ValueError("selection_grid must be part of lam_grid")
         if self.selection_folds > self.folds:
             raise ValueError("selection_folds must not exceed folds")
+        return self
+
+    @model_validator(mode="after")
+    def _studies_start_from_the_default(self):
+        for name, first in (("selectors", "leave-one-source-out"), ("ensembles", "mean"), ("source_counts", None)):
+            values = getattr(self, name)
+            if first and values[:1] != [first]:
+                raise ValueError(f"{name} must start with {first}, which every table holds")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must name each of its values once, not {names(values)}")
         return self
 
 
@@ -218,10 +274,14 @@ class Profile(Part):
     corpus: CorpusPart
     targets: Annotated[list[str], Field(min_length=1)]
     sources: list[str] | Literal["all"] = "all"  # a target is never among its own sources
+    # no domain of a target's group is a source of it, so that the targets of a group share their source models: domains by
+    # the group's name, or into how many groups of about as many words the targets are divided; None: each is its own
+    groups: Count | dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     tts: Annotated[list[TtsPart], Field(min_length=1)]
     backbone: BackbonePart
     training: TrainingPart
     evaluation: EvaluationPart
+    augmentation: AugmentationPart = AugmentationPart()
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
@@ -235,6 +295,8 @@ class Profile(Part):
             "sources": sources,
             "seeds": self.seeds,
             "tts": [p.name for p in self.tts],
+            "evaluation.rivals": self.evaluation.rivals,
+            "evaluation.places": self.evaluation.places,
         }
         for key, values in named.items():
             if len(set(values)) < len(values):
@@ -244,6 +306,22 @@ class Profile(Part):
                 raise ValueError(
                     f"tts.round_trip.asr must be another ASR than the one under test, {self.backbone.name}"
                 )
+        if isinstance(self.groups, dict):
+            grouped = [domain for group in self.groups.values() for domain in group]
+            if len(set(grouped)) < len(grouped):
+                raise ValueError(f"groups must name each domain once, not {names(grouped)}")
+        if isinstance(self.groups, int) and self.groups > len(self.targets):
+            raise ValueError(f"groups must be at most {len(self.targets)}, as there are targets, not {self.groups}")
+        if "synthetic-target-devel" in self.evaluation.selectors and len(self.tts) < 2:
+            raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
+        if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
+            raise ValueError("the ensemble seed-averaged needs several seeds")
+        if "null-seeds" in self.evaluation.rivals and len(self.seeds) < 2:
+            raise ValueError("the rival null-seeds is the difference of two seeds: give `seeds` two of them at least")
+        if self.evaluation.rivals and self.backbone.batchnorm != "target":
+            raise ValueError("rivals are compared with backbone.batchnorm target: their models hear other speech")
+        if self.evaluation.transfer and len(self.tts) < 2:
+            raise ValueError("evaluation.transfer goes from one TTS to another: give `tts` two of them at least")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
         if self.training.early_stopping and self.evaluation.protocol != "paper":
@@ -386,6 +464,7 @@ def _keys_beside(location: tuple) -> list[str]:
         "backbone": BackbonePart,
         "training": TrainingPart,
         "evaluation": EvaluationPart,
+        "augmentation": AugmentationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
         "training.early_stopping": EarlyStoppingPart,
         "training.mixed": MixedPart,

@@ -17,6 +17,7 @@ from syn2real_utils import (
     anatomy,
     audit,
     diagrams,
+    extras,
     figures,
     figures_errors,
     papertables,
@@ -62,13 +63,17 @@ def redraw(folder: Path) -> list[Path]:
     if profile.evaluation.protocol == "paper":
         found |= _against_raw(rows["utterances"], profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
         shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+    found |= extras.compute(profile, rows)
     for name, table in found.items():
         _write(folder, name, table)
     if (beside := paper_table(folder)) is not None:
         _write(folder, "paper", beside)
         shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
     write_text_atomic(_tables(folder) / "results.md", "\n\n".join(shown) + "\n")
-    drawn = {name: draw for name, draw in drawings(rows | found).items() if NEEDS.get(name, "utterances") in rows}
+    needs = NEEDS | {name: name for name in extras.row_names(profile)}
+    drawn = {
+        name: draw for name, draw in drawings(profile, rows | found).items() if needs.get(name, "utterances") in rows
+    }
     return [figures.save(draw(), _figures(folder) / f"{name}.png") for name, draw in drawn.items()]
 
 
@@ -142,12 +147,13 @@ def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
 
 def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
-    made = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
-    made += ["paper"] if profile.reproduces else []
-    return [f"tables/{name}.csv" for name in made] + [f"figures/{name}.png" for name in drawings({})]
+    names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
+    names += ["paper"] if profile.reproduces else []
+    names += [*extras.row_names(profile), *extras.computed_names(profile)]
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
-def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
     return {
         "quadrants": diagrams.quadrants,
@@ -161,6 +167,7 @@ def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
         "anatomy": lambda: figures_errors.anatomy(found["anatomy"]),
         "words": lambda: figures_errors.words(found["words"]),
         "quality": lambda: figures_errors.quality(found["quality"]),
+        **extras.drawings(profile, found),
     }
 
 
@@ -175,9 +182,13 @@ def find(name: str) -> Path:
 
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     """The profile and the rows of a finished run, or of a folder of CSV those that are there, utterances at least."""
-    flat = _tables(folder) == folder
-    wanted = [n for n in ROWS if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()]
-    return profile_of(folder), {name: read(folder, name) for name in wanted}
+    flat, profile = _tables(folder) == folder, profile_of(folder)
+    wanted = [
+        n
+        for n in (*ROWS, *extras.row_names(profile))
+        if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()
+    ]
+    return profile, {name: read(folder, name) for name in wanted}
 
 
 def profile_of(folder: Path) -> Profile:
@@ -225,17 +236,17 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         clips: utterance -> its clip, of those that are shown.
         about: machine, commit and versions.
     """
-    table = results(folder)
+    table, profile = results(folder), profile_of(folder)
     shown, strange = (
         [row | {"audio": _data(clips[str(row["utterance"])])} for row in read(folder, name).to_dict("records")]
         for name in ("examples", "hallucinations")
     )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings({})}
+    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings(profile, {})}
     pictures = [(name, _data(file, "image/png")) for name, file in drawn.items() if file.is_file()]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
-        profile=load_profile(folder / PROFILE),
+        profile=profile,
         settings=(folder / PROFILE).read_text(encoding="utf-8"),
         columns=list(table.columns),
         rows=table.values.tolist(),
@@ -243,7 +254,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         lams=read(folder, "lam").to_dict("records"),
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
-        captions=CAPTIONS,
+        captions=CAPTIONS | extras.CAPTIONS,
         examples=shown,
         strange=strange,
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),

@@ -73,10 +73,10 @@ def _recorded(profile: Profile) -> pd.DataFrame:
 
 
 def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
-    """The source domains of a target, sorted: the profile's sources but the target itself."""
+    """The source domains of a target, sorted: the profile's sources but the target and the other domains of its group."""
     rows = real_rows(profile)
     named = set(rows.domain) if profile.sources == "all" else set(profile.sources)
-    found = tuple(sorted(named - {profile.check_target(target)}))
+    found = tuple(sorted(named - set(group(profile, rows, profile.check_target(target)))))
     if len(found) < 2:
         raise UserError(
             f"target '{target}' has {len(found)} source domains: at least 2 are needed, add some to `sources`"
@@ -84,10 +84,50 @@ def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
     return found
 
 
+def group(profile: Profile, rows: pd.DataFrame, target: str) -> tuple[str, ...]:
+    """The domains that are no source of a target: its group's, or itself alone.
+
+    Args:
+        profile: with its `groups`.
+        rows: the corpus: `domain, transcription`.
+        target: one of the profile's.
+    """
+    if isinstance(profile.groups, int):
+        groups = _divided(rows[rows.domain.isin(profile.targets)], profile.groups)
+    else:
+        groups = [tuple(sorted(domains)) for domains in (profile.groups or {}).values()]
+        check_domains(rows, [domain for domains in groups for domain in domains])
+    return next((domains for domains in groups if target in domains), (target,))
+
+
+def selection_domains(profile: Profile, rows: pd.DataFrame, sources: Sequence[str]) -> tuple[str, ...]:
+    """Those of a target's source domains that are left out in turn to choose lam, sorted.
+
+    Args:
+        profile: with its `evaluation.selection_domains`; a number means the domains of the most clips.
+        rows: the corpus: `domain`.
+        sources: of the target.
+    """
+    wanted = profile.evaluation.selection_domains
+    if wanted is None:
+        return tuple(sources)
+    if isinstance(wanted, int):
+        clips = rows.domain.value_counts()
+        return tuple(sorted(sorted(sources, key=lambda domain: (-clips[domain], domain))[:wanted]))
+    check_domains(rows, wanted)
+    if not (found := tuple(sorted(set(wanted) & set(sources)))):
+        raise UserError(
+            f"none of the selection_domains {names(wanted)} is a source domain: use some of {names(sources)}"
+        )
+    return found
+
+
 def check_domains_and_folds(profile: Profile) -> None:
     """Raise UserError unless every target has source domains, and every domain has clips in every fold."""
     for target in profile.targets:
-        for domain in (target, *source_domains(profile, target)):
+        sources = source_domains(profile, target)
+        selection_domains(profile, real_rows(profile), sources)
+        for domain in (target, *sources):
             for fold in folds(profile):
                 test_rows(profile, domain, fold)
         if profile.evaluation.protocol == "paper":
@@ -233,6 +273,15 @@ def folds(profile: Profile) -> list[int | None]:
     if profile.evaluation.protocol == "catalogue" or (real_rows(profile).split != "").any():
         return [None]
     return list(range(profile.evaluation.folds))
+
+
+def _divided(rows: pd.DataFrame, n: int) -> list[tuple[str, ...]]:
+    """The domains of some rows in n groups of about as many words: each, from the largest on, joins the smallest group."""
+    words = rows.transcription.str.split().str.len().groupby(rows.domain).sum()
+    groups: list[list[str]] = [[] for _ in range(n)]
+    for domain in sorted(words.index, key=lambda domain: (-words[domain], domain)):
+        min(groups, key=lambda members: int(words[members].sum())).append(domain)
+    return [tuple(sorted(members)) for members in groups]
 
 
 @lru_cache(maxsize=64)

@@ -33,6 +33,16 @@ class Example:
     labels: torch.Tensor  # (tokens,)
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A transcript, and how sure the model was of it: of its tokens and the end of text, by natural logarithms."""
+
+    text: str
+    tokens: int
+    logprob: float  # summed over the tokens
+    entropy: float  # of what could have come in each token's place, summed
+
+
 class Backbone(Protocol):
     """What is needed beside the weights: features, labels, batches, what a fine-tune may move, and greedy decoding."""
 
@@ -70,6 +80,16 @@ class Backbone(Protocol):
 
     def transcribe(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[str]:
         """Greedy transcripts of features, in their order."""
+
+    def hear(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[Heard]:
+        """`transcribe`, with how sure the model was.
+
+        Raises:
+            UserError: the architecture cannot say.
+        """
+
+    def loss(self, model: Any, examples: Sequence[Example], batch_size: int) -> tuple[float, int]:
+        """What the right transcripts cost the model, each token given the right ones: summed nats, and how many tokens."""
 
 
 def open_backbone(folder: Path, language: str, part: "BackbonePart") -> Backbone:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCTC, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
-from syn2real_utils.backbones.base import IGNORED, Batch, Example, device, read_clip
+from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.letters import Letters
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
@@ -135,9 +135,9 @@ class CTC:
             "ctc_loss_reduction": "mean",
             "ctc_zero_infinity": True,
             "layerdrop": 0.0,  # as in transformers' own script for CTC: a dropped layer has no gradient
-            "apply_spec_augment": part.mask_time_prob > 0,
+            "apply_spec_augment": part.mask_time_prob > 0 or part.mask_feature_prob > 0,
             "mask_time_prob": part.mask_time_prob,
-            "mask_feature_prob": 0.0,
+            "mask_feature_prob": part.mask_feature_prob,
         }
         before = {key: getattr(model.config, key) for key in wanted}
         model.config.update(wanted)
@@ -145,6 +145,10 @@ class CTC:
             yield
         finally:
             model.config.update(before)
+
+    def hear(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[Heard]:
+        """Refused: probabilities of frames, most of them blank, are not those of a decoder's tokens."""
+        raise UserError("confidence and entropy are known of Whisper only: leave them out of evaluation.selectors")
 
     def transcribe(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[str]:
         """Greedy transcripts of waves, in their order; clips of like length share a batch."""
@@ -156,6 +160,21 @@ class CTC:
                     texts[i] = self.letters.decode(frames)
                 progress.step()
         return texts
+
+    @torch.inference_mode()
+    def loss(self, model: Any, examples: Sequence[Example], batch_size: int) -> tuple[float, int]:
+        """Minus the logarithm of the probability of the right letters over all alignments: summed nats, and how many letters."""
+        wanted = {"ctc_loss_reduction": "sum", "ctc_zero_infinity": True}
+        before = {key: getattr(model.config, key) for key in wanted}
+        model.config.update(wanted)
+        nats, tokens = 0.0, 0
+        for batch in self._batches([example.features for example in examples], batch_size):
+            inputs = {name: t.to(model.device) for name, t in self.collate([examples[i] for i in batch]).items()}
+            with self.hearing(model, inputs) as heard:
+                nats += float(model(**heard).loss)
+            tokens += int((inputs["labels"] != IGNORED).sum())
+        model.config.update(before)
+        return nats, tokens
 
     def _batches(self, clips: Sequence[torch.Tensor], size: int) -> list[list[int]]:
         """Places of clips that are heard together, the longest first; only equally long ones where there is no mask."""

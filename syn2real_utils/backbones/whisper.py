@@ -18,7 +18,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
-from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, device, read_clip
+from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.errors import UserError, names
@@ -123,34 +123,83 @@ class Whisper:
 
     @contextmanager
     def learning(self, model: WhisperForConditionalGeneration, part: TrainingPart) -> Iterator[None]:
-        """Everything is trained; the decoder keeps no cache."""
+        """Everything is trained, under SpecAugment where the part asks for it; the decoder keeps no cache."""
         model.train()
-        model.config.use_cache = False
+        wanted = {
+            "use_cache": False,
+            "apply_spec_augment": part.mask_time_prob > 0 or part.mask_feature_prob > 0,
+            "mask_time_prob": part.mask_time_prob,
+            "mask_feature_prob": part.mask_feature_prob,
+        }
+        before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
+        model.config.update(wanted)
         try:
             yield
         finally:
-            model.config.use_cache = True
+            model.config.update(before)
 
-    @torch.inference_mode()
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
     ) -> list[str]:
         """Greedy transcripts of log-mel features, in their order; each clip is heard with its own context."""
+        return [heard.text for heard in self.hear(model, clips, batch_size, sure=False)]
+
+    @torch.inference_mode()
+    def hear(
+        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
+    ) -> list[Heard]:
+        """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
-        texts = [""] * len(clips)
+        found: dict[int, Heard] = {}
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
         with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
             head = model.proj_out.weight.to(getattr(torch, self.precision))
             for batch in batches:
-                for i, tokens in zip(batch, self._greedy(model, head, [clips[i] for i in batch]), strict=True):
-                    texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                sums = torch.zeros(len(batch), 3, dtype=torch.float64) if sure else None
+                said = self._greedy(model, head, [clips[i] for i in batch], sums)
+                known = sums.tolist() if sums is not None else [[0, math.nan, math.nan]] * len(batch)
+                for i, tokens, (n, logprob, entropy) in zip(batch, said, known, strict=True):
+                    text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                    found[i] = Heard(text, int(n), logprob, entropy)
                 progress.step()
-        return texts
+        return [found[i] for i in range(len(clips))]
+
+    @torch.inference_mode()
+    def loss(
+        self, model: WhisperForConditionalGeneration, examples: Sequence[Example], batch_size: int
+    ) -> tuple[float, int]:
+        """Cross entropy of text and end of text, the right tokens before each given: summed nats, and how many tokens.
+
+        The prompt costs nothing: decoding does not choose it.
+        """
+        order = sorted(examples, key=lambda e: -e.features.shape[-1])
+        nats, tokens = 0.0, 0
+        for at in range(0, len(order), batch_size):
+            batch = {name: t.to(model.device) for name, t in self.collate(order[at : at + batch_size]).items()}
+            with (
+                self.hearing(model, batch) as heard,
+                torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+            ):
+                logits = model(**heard).logits
+            start = len(self.prompt) - 1
+            wanted = batch["labels"][:, start:].flatten()
+            lost = nn.functional.cross_entropy(
+                logits[:, start:].flatten(0, 1).float(), wanted, ignore_index=IGNORED, reduction="sum"
+            )
+            nats, tokens = nats + float(lost), tokens + int((wanted != IGNORED).sum())
+        return nats, tokens
 
     def _greedy(
-        self, model: WhisperForConditionalGeneration, head: torch.Tensor, clips: Sequence[torch.Tensor]
+        self,
+        model: WhisperForConditionalGeneration,
+        head: torch.Tensor,
+        clips: Sequence[torch.Tensor],
+        sums: torch.Tensor | None = None,
     ) -> list[list[int]]:
-        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens."""
+        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens.
+
+        To `sums` (clips, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
+        """
         heard = hear(model, clips)
         most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
@@ -169,6 +218,8 @@ class Whisper:
                 if not said[rows[0]]:
                     logits[:, first] = -torch.inf
                 best = logits.argmax(-1)
+                if sums is not None:
+                    sums[rows] += _sureness(logits, best)
                 going = []
                 for at, (row, token) in enumerate(zip(rows, best.tolist(), strict=True)):
                     if token != end:
@@ -199,3 +250,11 @@ class Whisper:
                 f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
             )
         return [start, *middle, self.settings["no_timestamps_token_id"]]
+
+
+def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """1, log-probability and entropy of the token `best` of each row of `logits` (batch, tokens): float64 (batch, 3)."""
+    logs = logits.float().log_softmax(-1)
+    entropy = -(logs.exp() * logs.clamp_min(torch.finfo(logs.dtype).min)).sum(-1)  # 0 * -inf of a banned token is 0
+    chosen = logs.gather(-1, best[:, None])[:, 0]
+    return torch.stack([torch.ones_like(chosen), chosen, entropy], dim=-1).double().cpu()
