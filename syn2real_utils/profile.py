@@ -22,7 +22,7 @@ class Part(BaseModel):
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "folder"]
+    name: Literal["tuxpaint", "asterisk", "folder"]
     language: str  # ISO 639-1, e.g. "es"
     path: str | None = None  # folder of the user's AudioFolder; only for name: folder
     merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
