@@ -50,7 +50,7 @@ class BackbonePart(Part):
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
-    # of the products in training and in the encoder; weights, their updates and the decoder are float32 always
+    # of the products; weights, their updates, sums and norms are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
 
 

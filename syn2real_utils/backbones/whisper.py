@@ -17,7 +17,8 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
-from syn2real_utils.backbones.context import short_context, stack
+from syn2real_utils.backbones.context import hear, stack
+from syn2real_utils.backbones.products import products_in
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import BackbonePart
 from syn2real_utils.progress import Progress
@@ -103,55 +104,56 @@ class Whisper:
         labels = nn.functional.pad(labels, (0, -labels.shape[1] % LABEL_STEP), value=IGNORED)
         return {"input_features": stack([e.features for e in examples]), "labels": labels}
 
+    @torch.inference_mode()
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
     ) -> list[str]:
-        """Greedy transcripts of log-mel features, in their order; clips of like length share a batch."""
+        """Greedy transcripts of log-mel features, in their order; each clip is heard with its own context."""
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
         texts = [""] * len(clips)
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
-        with Progress("transcribe", len(batches)) as progress:
+        with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
+            head = model.proj_out.weight.to(getattr(torch, self.precision))
             for batch in batches:
-                for i, tokens in zip(batch, self._greedy(model, stack([clips[i] for i in batch])), strict=True):
+                for i, tokens in zip(batch, self._greedy(model, head, [clips[i] for i in batch]), strict=True):
                     texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
                 progress.step()
         return texts
 
-    @torch.inference_mode()
-    def _greedy(self, model: WhisperForConditionalGeneration, features: torch.Tensor) -> list[list[int]]:
-        """Tokens of each row until its end of text, bounded by the clip's length."""
-        seconds = features.shape[-1] / FRAMES_PER_SECOND
-        with short_context(model, features.to(model.device)) as heard:
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                states = model.model.encoder(heard).last_hidden_state.float()
-            return self._say(model, states, TOKENS_AT_LEAST + round(seconds * TOKENS_PER_SECOND))
-
-    def _say(self, model: WhisperForConditionalGeneration, states: torch.Tensor, most: int) -> list[list[int]]:
-        """At most so many tokens of each row of the encoder's states (batch, positions, dimensions)."""
+    def _greedy(
+        self, model: WhisperForConditionalGeneration, head: torch.Tensor, clips: Sequence[torch.Tensor]
+    ) -> list[list[int]]:
+        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens."""
+        heard = hear(model, clips)
+        most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
         first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
-        end, rows = self.tokenizer.eos_token_id, list(range(len(states)))
+        end, rows = self.tokenizer.eos_token_id, list(range(len(clips)))
         said: list[list[int]] = [[] for _ in rows]
         tokens = torch.tensor([self.prompt] * len(rows), device=model.device)
-        cache = None
-        for step in range(most):
-            out = model.model.decoder(tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            logits = (model.proj_out.weight @ out.last_hidden_state[:, -1].T).T  # in this order a third faster on a CPU
-            logits[:, banned] = -torch.inf
-            if step == 0:
-                logits[:, first] = -torch.inf
-            best = logits.argmax(-1)
-            going = [i for i, token in enumerate(best.tolist()) if token != end]
-            for i in going:
-                said[rows[i]].append(int(best[i]))
-            if not going:
-                break
-            if len(going) < len(rows):  # rows that are done leave the batch
-                keep = torch.tensor(going, device=model.device)
-                cache.batch_select_indices(keep)
-                states, best, rows = states[keep], best[keep], [rows[i] for i in going]
-            tokens = best[:, None]
+        cache, decoder = None, model.get_decoder()
+        with heard.attended(model):
+            while rows:
+                out = decoder(tokens, encoder_hidden_states=heard.states, past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                last = out.last_hidden_state[:, -1].to(head.dtype)
+                logits = (head @ last.T).T.float()  # in this order a third faster on a CPU
+                logits[:, banned] = -torch.inf
+                if not said[rows[0]]:
+                    logits[:, first] = -torch.inf
+                best = logits.argmax(-1)
+                going = []
+                for at, (row, token) in enumerate(zip(rows, best.tolist(), strict=True)):
+                    if token != end:
+                        said[row].append(token)
+                        if len(said[row]) < most[row]:
+                            going.append(at)
+                if len(going) < len(rows):  # rows that are done leave the batch
+                    keep = torch.tensor(going, dtype=torch.long, device=model.device)
+                    cache.batch_select_indices(keep)
+                    heard.keep(keep)
+                    best, rows = best[keep], [rows[at] for at in going]
+                tokens = best[:, None]
         return said
 
     def _prompt(self) -> list[int]:
