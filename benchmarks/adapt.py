@@ -19,8 +19,8 @@ from syn2real_utils import checkpoints, machine, ready, stages
 from syn2real_utils.adapt import adapt
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
-from syn2real_utils.progress import say
 from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.progress import say
 from syn2real_utils.store import Artifact, home, write_text_atomic
 
 AT_LEAST = 30  # real clips of a domain: fewer prove nothing
@@ -78,7 +78,10 @@ def one_domain(given: argparse.Namespace, domain: str, heard: list[tuple[str, Pr
     said = {"domain": domain, "language": given.language, "backbone": given.backbone, "tts": given.tts}
     said |= {"texts": len(made.texts.kept), "vector": Path(vector).name, "lam": made.lam, "keep": given.keep}
     said |= {"go": made.go, "reason": made.reason, "minutes": round(minutes, 1), "seed": given.seed}
-    append(pd.DataFrame([said | {"commit": machine.commit(), "machine": machine.about()["machine"]}]), given.out / "verdicts.csv")
+    append(
+        pd.DataFrame([said | {"commit": machine.commit(), "machine": machine.about()["machine"]}]),
+        given.out / "verdicts.csv",
+    )
     shutil.rmtree(work)
 
 

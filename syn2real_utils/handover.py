@@ -85,7 +85,10 @@ def verdict(
         return False, f"{why}, {gap}: make one with 'syn2real run', or prove this with --devel"
     promised = promised_change(picked)
     if promised is None:
-        return False, "the vector does not say how adapted compares with pretrained where it was made: prove it with --devel"
+        return (
+            False,
+            "the vector does not say how adapted compares with pretrained where it was made: prove it with --devel",
+        )
     which = "the vector" if len(picked) == 1 else "each of the vectors alone"
     told = f"where {which} was made, WER changed by {_range(promised)} against pretrained"
     if (expected := expected_change(picked)) is not None:
