@@ -37,7 +37,7 @@ class Part(BaseModel):
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "slurp", "folder"]
+    name: Literal["tuxpaint", "asterisk", "slurp", "folder"]
     language: str  # ISO 639-1, e.g. "es"
     path: str | None = None  # folder of the user's AudioFolder, or of the corpus as its authors release it
     source: Literal["official", "hub"] = (
