@@ -41,7 +41,7 @@ PLACES = ["encoder", "decoder", "rising"]
 SET = {
     "name": "tiny", "targets": ["animals"], "sources": ["food", "town"], "seeds": [0, 1], "threads": 1,
     "tts": [{"name": "pico"}],
-    "training.epochs": 1, "training.batch_size": 4, "training.learning_rate": 1e-2,
+    "training.epochs": 1, "training.batch_size": 2, "training.warmup_ratio": 0.0, "training.learning_rate": 1e-2,
     "evaluation.lam_grid": [0.0, 1.0], "evaluation.selection_grid": [0.0, 1.0], "evaluation.bootstrap_samples": 50,
 }  # fmt: skip
 
