@@ -13,6 +13,7 @@ COMPARED = {
     "places": "place_changes",
     "transfer": "transfer_changes",
 }  # rows -> table of changes
+# Rival -> models that are trained for it, per target, TTS and seed, and those of each fold
 TRAINED = {
     "null-shuffled": (2, 0),
     "joint": (0, 1),

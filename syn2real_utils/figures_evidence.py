@@ -97,7 +97,8 @@ def norms(table: pd.DataFrame) -> Figure:
                     list(order.values()), [f"{module[:3]} {int(layer)}" for module, layer in order], rotation=90
                 )
             line[0].set_title(f"{target}, {tts}")
-        axes[0][0].legend(fontsize=7.5, frameon=False)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
         plt.close(figure)
     return figure
 

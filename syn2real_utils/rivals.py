@@ -65,8 +65,6 @@ class Rival:
     base: Base = Case.syn_target
     move: Move | None = None  # None: the base, and the base + lam * tau
     guess: Move | None = None  # `move` for a left-out source domain, from models that are there anyway
-    models: int = 0  # that are trained for it, per target, TTS and seed, and those of each fold
-    models_per_fold: int = 0
 
 
 def _between_seeds(case: Case, domains: tuple[str, ...]) -> Direction:
@@ -165,7 +163,6 @@ RIVALS = {
         "null vector: as tau, but for a random half of the texts the real and the synthetic clips change sides",
         "our choice: training, texts and voices as in tau, no step from synthetic to real",
         move=_shuffled,
-        models=2,
     ),
     "null-random": Rival(
         "null vector: Gaussian noise in which every tensor, and so every module, has the norm that it has in tau",
@@ -189,32 +186,26 @@ RIVALS = {
         "pretrained fine-tuned on real speech of the sources and synthetic speech of the target together",
         "our choice: needs the real speech when a target comes",
         base=_joint,
-        models_per_fold=1,
     ),
     "two-stage": Rival(
         "pretrained -> real and synthetic speech of the sources -> synthetic speech of the target at a lower rate",
         "released code",
         base=_two_stage,
-        models=1,
-        models_per_fold=1,
     ),
     "specaugment": Rival(
         "syn_target trained with stretches of frames and mel bins masked",
         "Park et al., Interspeech 2019 (arXiv 1904.08779)",
         base=_masked,
-        models_per_fold=1,
     ),
     "noise": Rival(
         "syn_target trained on synthetic clips with noise of a drawn colour and level",
         "our choice of levels",
         base=_augmented("noise"),
-        models_per_fold=1,
     ),
     "rir": Rival(
         "syn_target trained on synthetic clips with the echo of drawn rooms (pyroomacoustics)",
         "the idea: arXiv 2606.29031; our choice of rooms",
         base=_augmented("rir"),
-        models_per_fold=1,
     ),
 }
 
