@@ -175,10 +175,9 @@ class _Trainer(Trainer):
 
     def training_step(self, model, inputs, *args, **kwargs):
         inputs, inner = self._prepare_inputs(inputs), self.accelerator.unwrap_model(model)
+        # around the backward pass too, which may compute activations again
         with self.backbone.hearing(inner, inputs) as heard, _counted_once(inner) as self.counted:
-            loss = super().training_step(
-                model, heard, *args, **kwargs
-            )  # with the backward pass, which may compute again
+            loss = super().training_step(model, heard, *args, **kwargs)
         return self._finite(loss, "loss")
 
     def compute_loss(self, *args, **kwargs):
@@ -261,7 +260,5 @@ def _arguments(part: TrainingPart, bfloat16: bool, seed: int, work: Path) -> Tra
         dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
     )
-    arguments._n_gpu = min(
-        arguments.n_gpu, 1
-    )  # a process has one GPU; Trainer else splits batches over all that it sees
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # Trainer else splits each batch over all GPUs that the process sees
     return arguments
