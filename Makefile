@@ -23,6 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@$(BIN)/python -m syn2real_utils.ffmpeg
+	@$(BIN)/python -m syn2real_utils.torchaudio_cpu
 	@touch $@
 
 reproduce: setup

@@ -53,6 +53,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: jobs, hours, gigabytes.")] = False,
     settings: Settings = None,
+    in_json: Json = False,
 ) -> None:
     """Run a profile: all notebooks, tables, figures and the report. A run that was stopped goes on where it was."""
     from syn2real_utils import runs
@@ -61,7 +62,13 @@ def run(
 
     where = Executor(executor, cores, jobs, tuple(options or [])).check()
     resolved = load_profile(profile, parse_overrides(settings or []))
-    typer.echo(runs.preview(resolved, where) if dry_run else runs.run(resolved, where))
+    if dry_run:
+        found = runs.preview(resolved, where)
+        typer.echo(as_json(found.as_data()) if in_json else found.text())
+    elif in_json:
+        raise UserError("--json is for --dry-run: a finished run has its numbers in runs/NAME/tables")
+    else:
+        typer.echo(runs.run(resolved, where))
 
 
 @app.command()
@@ -129,7 +136,7 @@ def compare(
 
 @app.command()
 def transcribe(
-    model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a backbone.")],
     clips: Annotated[
         list[Path] | None,
         typer.Argument(metavar="CLIPS...", help="wav, flac, ogg or mp3 of any length; folders are searched."),

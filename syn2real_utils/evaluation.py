@@ -1,38 +1,50 @@
 """Decode clips and count edits: one row per utterance, from which every rate can be summed again."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jiwer
 import pandas as pd
 
+from syn2real_utils import parameters
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import say
 
 if TYPE_CHECKING:  # counting edits needs neither torch nor transformers
     import torch
 
-    from syn2real_utils.backbones.whisper import Whisper
+    from syn2real_utils.backbones.base import Backbone
     from syn2real_utils.vectors import TaskVector
 
 
 def sweep(
-    backbone: "Whisper",
+    backbone: "Backbone",
     model: "torch.nn.Module",
     vector: "TaskVector",
     lams: Sequence[float],
     clips: "Sequence[torch.Tensor]",
     batch_size: int,
-) -> dict[float, list[str]]:
+    settle: "Callable[[torch.nn.Module], None] | None" = None,
+    sure: bool = False,
+) -> dict[float, list]:
     """Transcripts of `clips` by `model + lam * vector` for each lam, in one process, without writing a checkpoint.
 
-    The model is left as it came.
+    `settle` mends what is no parameter (BatchNorm statistics) at every lam but 0. The model is left as it came.
+    `sure`: each transcript as the backbone's `Heard`, which says how sure it was, not as text.
     """
-    base = {name: tensor.clone() for name, tensor in model.state_dict().items() if name in vector.tensors}
-    texts = {}
+    hear = backbone.hear if sure else backbone.transcribe
+    state = model.state_dict()
+    owners = parameters.owners(state)
+    base = {key: state[key].clone() for key in owners if key in vector.tensors or parameters.composed(key)}
+    kept = {key: tensor.clone() for key, tensor in state.items() if key not in owners} if settle else {}
+    texts: dict[float, list] = {}
     for lam in lams:
         vector.write_into(model.state_dict(), base, lam)
-        texts[lam] = backbone.transcribe(model, clips, batch_size)
+        if settle and lam:
+            settle(model)
+        texts[lam] = hear(model, clips, batch_size)
+        for key, tensor in kept.items():
+            state[key].copy_(tensor)
         say(f"  lam {lam:g}: {len(clips)} clips")
     vector.write_into(model.state_dict(), base, 0.0)
     return texts

@@ -5,8 +5,9 @@ $HF_ENDPOINT names another hub, $HF_TOKEN (or `hf auth login`) says who pushes.
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
@@ -65,12 +66,19 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
     return str(made)
 
 
-def pull(repo_id: str, revision: str | None = None) -> Path:
+def pull(
+    repo_id: str,
+    revision: str | None = None,
+    patterns: Sequence[str] = PULLED,
+    kind: Literal["model", "dataset"] = "model",
+) -> Path:
     """The folder of a repository on this machine, fetched unless this commit of it is there: safetensors, JSON, Markdown.
 
     Args:
         repo_id: "owner/name".
         revision: commit, tag or branch; None: the newest commit, or where the hub cannot be reached, the last one fetched.
+        patterns: the files to fetch.
+        kind: of the repository.
 
     Raises:
         UserError: no such repository, or the hub cannot be reached and nothing of it was fetched before.
@@ -80,15 +88,16 @@ def pull(repo_id: str, revision: str | None = None) -> Path:
     online = True
     with _one_line(f"fetch {repo_id}"):
         try:
-            revision = _api().model_info(repo_id, revision=revision, timeout=SECONDS).sha
+            revision = _api().repo_info(repo_id, revision=revision, repo_type=kind, timeout=SECONDS).sha
         except HfHubHTTPError:
             raise
         except (HTTPError, OSError):  # no network, no hub or HF_HUB_OFFLINE: look into the hub's own cache
             online = False
         found = snapshot_download(
             repo_id,
+            repo_type=kind,
             revision=revision,
-            allow_patterns=PULLED,
+            allow_patterns=list(patterns),
             endpoint=_endpoint() if online else None,
             local_files_only=not online,
         )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from syn2real_utils import hubnames
+
 LICENCE_IDS = {"GPL-2": "gpl-2.0"}  # licences whose name on the Hugging Face hub is not their own in small letters
 
 
@@ -28,13 +30,20 @@ ORIGINS = {
     "base": Origin("Whisper base", "MIT", hub="openai/whisper-base"),
     "tiny.en": Origin("Whisper tiny.en", "MIT", hub="openai/whisper-tiny.en"),
     "tuxpaint": Origin("recordings of Tux Paint", "GPL-2"),
+    "asterisk": Origin("prompts of Asterisk", "CC-BY-SA-3.0"),  # those in Italian and Russian: CC-BY-3.0
     "slurp": Origin("recordings of SLURP", "CC-BY-NC-4.0", noncommercial=True),
     "kokoro": Origin("Kokoro-82M", "Apache-2.0"),
     "pico": Origin("SVOX Pico", "Apache-2.0"),
+    "bark": Origin("Bark", "MIT", hub="suno/bark"),
+    "speecht5": Origin("SpeechT5 and its HiFi-GAN", "MIT", hub="microsoft/speecht5_tts"),
 }
 
 
 def origin(name: str) -> Origin:
     """Of a backbone, corpus or TTS engine by the name that a profile gives it; one that we do not know keeps its name."""
-    known = ORIGINS.get(name) or ORIGINS.get(name.removeprefix("openai/whisper-"))
-    return known or Origin(name, UNKNOWN)
+    repository = name.partition("@")[0]
+    if known := ORIGINS.get(name) or ORIGINS.get(repository.removeprefix("openai/whisper-")):
+        return known
+    if listed := hubnames.HUB.get(repository):
+        return Origin(repository, listed.licence, hub=repository)
+    return Origin(name, UNKNOWN)

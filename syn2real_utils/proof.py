@@ -63,7 +63,7 @@ def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: 
         "vector": digest,
         "lams": grid,
         "clips": fingerprint([stages.corpus(profile).fingerprint, *rows.utterance]),
-        "backbone": profile.backbone.model_dump(),
+        "backbone": profile.backbone.key(),
         "threads": profile.threads,
     }
 

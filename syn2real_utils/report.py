@@ -13,7 +13,19 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import anatomy, audit, diagrams, figures, figures_errors, selection, statistics, tables
+from syn2real_utils import (
+    anatomy,
+    audit,
+    diagrams,
+    extras,
+    figures,
+    figures_errors,
+    papertables,
+    rawscoring,
+    selection,
+    statistics,
+    tables,
+)
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import home, write_text_atomic
@@ -24,6 +36,7 @@ ROWS = ("utterances", "selection", "contexts", "cosines", "geometry", "synthetic
 COMPUTED = (
     "wer", "cer", "changes", "lam", "context_gaps", "examples", "audit", "hallucinations", "quality", "anatomy", "words",
 )  # fmt: skip
+RAW = ("raw_wer", "raw_changes")  # and in protocol paper
 NEW = ("synthetic",)  # rows that runs of 0.1 lack
 NEEDS = {  # what is made from other rows than those of utterances
     "context_gaps": "contexts", "quality": "synthetic", "geometry": "geometry", "cosine_heatmap": "cosines",
@@ -46,12 +59,30 @@ def redraw(folder: Path) -> list[Path]:
     """
     profile, rows = load_run(folder)
     found = computed(rows, profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
+    shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], profile.evaluation.confidence))]
+    if profile.evaluation.protocol == "paper":
+        found |= _against_raw(rows["utterances"], profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
+        shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+    found |= extras.compute(profile, rows)
     for name, table in found.items():
         _write(folder, name, table)
-    table = tables.results_table(found["wer"], found["changes"], profile.evaluation.confidence)
-    write_text_atomic(_tables(folder) / "results.md", tables.as_markdown(table) + "\n")
-    drawn = {name: draw for name, draw in drawings(rows | found).items() if NEEDS.get(name, "utterances") in rows}
+    if (beside := paper_table(folder)) is not None:
+        _write(folder, "paper", beside)
+        shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
+    write_text_atomic(_tables(folder) / "results.md", "\n\n".join(shown) + "\n")
+    needs = NEEDS | {name: name for name in extras.row_names(profile)}
+    drawn = {
+        name: draw for name, draw in drawings(profile, rows | found).items() if needs.get(name, "utterances") in rows
+    }
     return [figures.save(draw(), _figures(folder) / f"{name}.png") for name, draw in drawn.items()]
+
+
+def _against_raw(said: pd.DataFrame, samples: int, confidence: float) -> dict[str, pd.DataFrame]:
+    """The tables `RAW`."""
+    return {
+        "raw_wer": rawscoring.raw_wer(said, samples, confidence),
+        "raw_changes": rawscoring.raw_changes(said, samples, confidence),
+    }
 
 
 def computed(rows: dict[str, pd.DataFrame], samples: int, confidence: float) -> dict[str, pd.DataFrame]:
@@ -74,12 +105,55 @@ def computed(rows: dict[str, pd.DataFrame], samples: int, confidence: float) -> 
     return {name: make[name]() for name in COMPUTED if NEEDS.get(name, "utterances") in rows}
 
 
-def files() -> list[str]:
+def paper_table(folder: Path) -> pd.DataFrame | None:
+    """What the paper published beside what this run found, and other runs in the folder of runs that belong to the same table.
+
+    None where the profile reproduces nothing of the paper. `attrs["title"]` and `attrs["note"]` say what it is.
+    """
+    profile = profile_of(folder)
+    if profile.reproduces is None:
+        return None
+    known = papertables.published(profile.reproduces)
+    runs = _same_table(folder, profile)
+    backbones = [b for b in dict.fromkeys([profile.backbone.name, *known.backbone, *runs]) if b]
+    every = [(domain, part.name, b) for b in backbones for part in profile.tts for domain in profile.targets]
+    cells = pd.DataFrame(every, columns=["domain", "tts", "backbone"])
+    if profile.reproduces == "fig4":
+        table = papertables.lams(known, cells[cells.backbone == profile.backbone.name], read(folder, "lam"))
+    elif profile.reproduces == "fig5":
+        table = papertables.tts_cosines(known, read(folder, "cosines"))
+    else:
+        model = "ensemble" if profile.reproduces == "ensemble" else "adapted"
+        raw, plain = (
+            pd.concat([read(place, name).assign(backbone=b) for b, place in runs.items()])
+            for name in ("raw_changes", "changes")
+        )
+        table = papertables.reductions(known, cells, raw, plain, model)
+    table.attrs["title"] = papertables.TITLES[profile.reproduces]
+    return table
+
+
+def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
+    """Backbone -> folder of each finished run for the same table of the paper; this run's own first."""
+    found = {profile.backbone.name: folder}
+    for file in sorted(folder.parent.glob(f"*/{PROFILE}")):
+        if not all((file.parent / "tables" / f"{name}.csv").is_file() for name in ("raw_changes", "changes")):
+            continue
+        other = load_profile(file)
+        if other.reproduces == profile.reproduces:
+            found.setdefault(other.backbone.name, file.parent)
+    return found
+
+
+def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
-    return [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
+    names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
+    names += ["paper"] if profile.reproduces else []
+    names += [*extras.row_names(profile), *extras.computed_names(profile)]
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
-def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
     return {
         "quadrants": diagrams.quadrants,
@@ -93,6 +167,7 @@ def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
         "anatomy": lambda: figures_errors.anatomy(found["anatomy"]),
         "words": lambda: figures_errors.words(found["words"]),
         "quality": lambda: figures_errors.quality(found["quality"]),
+        **extras.drawings(profile, found),
     }
 
 
@@ -107,9 +182,13 @@ def find(name: str) -> Path:
 
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     """The profile and the rows of a finished run, or of a folder of CSV those that are there, utterances at least."""
-    flat = _tables(folder) == folder
-    wanted = [n for n in ROWS if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()]
-    return profile_of(folder), {name: read(folder, name) for name in wanted}
+    flat, profile = _tables(folder) == folder, profile_of(folder)
+    wanted = [
+        n
+        for n in (*ROWS, *extras.row_names(profile))
+        if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()
+    ]
+    return profile, {name: read(folder, name) for name in wanted}
 
 
 def profile_of(folder: Path) -> Profile:
@@ -157,17 +236,17 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         clips: utterance -> its clip, of those that are shown.
         about: machine, commit and versions.
     """
-    table = results(folder)
+    table, profile = results(folder), profile_of(folder)
     shown, strange = (
         [row | {"audio": _data(clips[str(row["utterance"])])} for row in read(folder, name).to_dict("records")]
         for name in ("examples", "hallucinations")
     )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings({})}
+    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings(profile, {})}
     pictures = [(name, _data(file, "image/png")) for name, file in drawn.items() if file.is_file()]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
-        profile=load_profile(folder / PROFILE),
+        profile=profile,
         settings=(folder / PROFILE).read_text(encoding="utf-8"),
         columns=list(table.columns),
         rows=table.values.tolist(),
@@ -175,7 +254,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         lams=read(folder, "lam").to_dict("records"),
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
-        captions=CAPTIONS,
+        captions=CAPTIONS | extras.CAPTIONS,
         examples=shown,
         strange=strange,
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),

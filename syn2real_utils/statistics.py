@@ -24,7 +24,7 @@ from syn2real_utils.bootstrap import (
     wer_interval,
 )
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.selection import CHOSEN, DIGITS, GRID, ORACLE, SCALED, is_chosen, is_oracle
+from syn2real_utils.selection import DIGITS, GRID, ORACLE, SCALED, how_chosen, is_chosen, is_oracle
 
 __all__ = [
     "Change",
@@ -189,11 +189,12 @@ def _pool(rows: pd.DataFrame, column: str, several: int) -> pd.DataFrame:
     grid = complete(rows[~scaled | rows.lam.notna()], [*keys, "lam"])
     by = [grid[c] for c in (*keys, "lam")]
     chosen, oracle = (own(grid.lam_source).groupby(by, dropna=False).transform("all") for own in (is_chosen, is_oracle))
+    how = how_chosen(str(rows.protocol.iloc[0]))
     labels = np.select(
-        [chosen & oracle, chosen, oracle, grid.model.isin(SCALED)], [f"{CHOSEN}+{ORACLE}", CHOSEN, ORACLE, GRID], ""
+        [chosen & oracle, chosen, oracle, grid.model.isin(SCALED)], [f"{how}+{ORACLE}", how, ORACLE, GRID], ""
     )
     parts = [grid.assign(lam_source=labels)]
-    for own, agreed, label in ((is_chosen, chosen, CHOSEN), (is_oracle, oracle, ORACLE)):
+    for own, agreed, label in ((is_chosen, chosen, how), (is_oracle, oracle, ORACLE)):
         best = complete(rows[scaled & own(rows.lam_source)], keys)
         known = pd.MultiIndex.from_frame(grid.loc[agreed, keys])
         parts.append(best[~pd.MultiIndex.from_frame(best[keys]).isin(known)].assign(lam=np.nan, lam_source=label))

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.selection import is_chosen
+from syn2real_utils.selection import CHOSEN, DEVEL, how_chosen, is_chosen
 from syn2real_utils.statistics import ALL, MODELS, adjusted
 
 NOT_RUN = "not run"
@@ -34,6 +34,7 @@ TEXT = (
     "value",
     "kind",
 )
+CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
 MINUS = "\N{MINUS SIGN}"
 
@@ -98,9 +99,31 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
-        "left-out source domains. Relative change of adapted against syn_target with its "
+        f"{CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]}. Relative change of adapted against syn_target with its "
         f"{100 * confidence:g} % bootstrap interval over texts; significant means p below {1 - confidence:.2g}."
     ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
+    return result
+
+
+def raw_table(wer: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """WER of normalised and of raw references side by side, per target, TTS and model, with the floor of the latter.
+
+    Args:
+        wer: wer.csv.
+        raw: raw_wer.csv.
+    """
+    table = []
+    for target, tts in pairs(wer):
+        plain, against = headline(wer, target, tts), headline(raw, target, tts)
+        for model in plain:
+            rates = {"WER": plain[model].wer, "WER, raw references": against[model].wer, "floor": against[model].floor}
+            cells = {name: f"{rate:.1f}" for name, rate in rates.items()}
+            table.append({"target": "all targets" if target == ALL else target, "TTS": tts, "model": model} | cells)
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"Protocol {names(wer.protocol.unique())}. Raw references: the hypothesis is normalised and the reference is not, as the "
+        "paper's code scores; the floor is what a perfect recogniser gets."
+    )
     return result
 
 

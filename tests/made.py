@@ -20,7 +20,7 @@ def utterances(seed: int = 0) -> pd.DataFrame:
             for model in ("adapted", "ensemble"):
                 swept = [plain[3].assign(model=model, lam=0.0)]
                 swept += [_rows(dice, 0.4 - 0.2 * lam + 0.1 * lam**2, model, lam) for lam in LAMS[1:]]
-                plain.append(selection.mark(pd.concat(swept, ignore_index=True), model, 0.5))
+                plain.append(selection.mark(pd.concat(swept, ignore_index=True).assign(protocol="strict"), model, 0.5))
             made = pd.concat(plain, ignore_index=True)
             parts.append(made.assign(target=target, tts=tts, lam_source=made.lam_source.fillna("")))
     rows = pd.concat(parts, ignore_index=True).assign(

@@ -134,7 +134,7 @@ def test_a_second_call_does_nothing(killed, run):
 def test_what_a_cluster_is_asked_for_changes_nothing_that_is_made(killed, monkeypatch):
     monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
     profile = load_profile(PROFILE, {"resources": {"every": {"memory_gb": 9, "partition": "gpu"}}})
-    assert runs.preview(profile).startswith("jobs: none, everything is up to date")
+    assert runs.preview(profile).text().startswith("jobs: none, everything is up to date")
 
 
 def test_a_run_without_the_kill_gives_the_same_bytes(run, tmp_path, monkeypatch):

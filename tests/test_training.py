@@ -118,6 +118,19 @@ def test_the_pretrained_model_hears_with_a_short_context_what_it_hears_at_30_s(b
     assert all(len(one) < 2 * len(other) + 10 for one, other in zip(short, whole, strict=True))
 
 
+@pytest.mark.real
+def test_a_clip_is_heard_the_same_alone_and_beside_longer_ones(base, shared_data, real_clips):
+    """Each keeps its own context, stand-ins and bound on its length, in the precision of this machine."""
+    asr = Whisper(base, "es", PART.model_copy(update={"precision": "auto"}))
+    model, clips = asr.load(), [asr.features(clip) for clip in real_clips["base"]]
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    assert len({clip.shape[-1] for clip in clips}) > 1
+    together = asr.transcribe(model, clips, len(clips))
+    assert together == [asr.transcribe(model, [clip], 1)[0] for clip in clips]
+    assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
+    assert model.config._attn_implementation == "sdpa"
+
+
 def clip_of_30_s(features: torch.Tensor) -> torch.Tensor:
     silence = features.amax((1, 2), keepdim=True) - 2
     return torch.cat([features, silence.expand(-1, 80, 3000 - features.shape[-1])], dim=-1)

@@ -15,7 +15,7 @@ from syn2real_utils.corpora.base import SYNTHETIC, read_audiofolder
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
-from syn2real_utils.tts import base, kokoro, pico, products
+from syn2real_utils.tts import base, kokoro, pico, products, quality
 from syn2real_utils.tts.pico import Pico
 
 
@@ -122,8 +122,8 @@ def test_quality_control_names_what_is_wrong(tmp_path, seconds, level, text, fou
 
 
 def test_flagged_clips_stay_and_are_reported(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(base, "LONGEST", 0.001)
-    monkeypatch.setattr(base, "PAUSE", 0.0)
+    monkeypatch.setattr(quality, "LONGEST", 0.001)
+    monkeypatch.setattr(quality, "PAUSE", 0.0)
     found = spoken(tmp_path / "a", texts("Un perro.", "Un gato."), TtsPart(name="pico"), Store(tmp_path))
     assert set(found.quality) == {"too long for its text"}
     assert len(pd.read_csv(tmp_path / "a" / "quality.csv")) == 2
@@ -133,9 +133,12 @@ def test_flagged_clips_stay_and_are_reported(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "language", "voices", "message"),
     [
-        ("bark2", "es", None, "unknown TTS 'bark2': use one of kokoro, pico"),
-        ("pico", "ru", None, "TTS 'pico' does not speak 'ru': no TTS here does"),
-        ("kokoro", "de", None, "TTS 'kokoro' does not speak 'de': use pico"),
+        ("bark2", "es", None, "unknown TTS 'bark2': use one of kokoro, pico, bark, speecht5"),
+        ("pico", "ro", None, "TTS 'pico' does not speak 'ro': no TTS here does"),
+        ("speecht5", "es", None, "TTS 'speecht5' does not speak 'es': use kokoro, pico, bark"),
+        ("bark", "ca", None, "no TTS here does; it speaks de, en, es, fr, hi, it"),
+        ("bark", "es", ["en_speaker_1"], "has no voice 'en_speaker_1' for 'es': it has es_speaker_0"),
+        ("kokoro", "de", None, "TTS 'kokoro' does not speak 'de': use pico, bark"),
         ("kokoro", "es", ["nobody"], "has no voice 'nobody' for 'es': it has jf_alpha"),
         ("kokoro", "es", [], "expected one or more of"),
     ],

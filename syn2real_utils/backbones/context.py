@@ -11,8 +11,9 @@ is ours; the gap that it leaves is measured in every run (tables/context_gaps.cs
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 from transformers import WhisperForConditionalGeneration
 
 FRAMES_PER_POSITION = 2  # log-mel frames of 10 ms; the encoder's second convolution has stride 2
+PLAIN_POSITIONS = 300  # above it the weights of all attentions, which are kept for the way back, take too much memory
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
 STAND_INS = (
     24  # our choice, on clips of domains that the quickstart does not use: benchmarks/README.md has what others gave
@@ -40,28 +42,97 @@ def short_context(model: WhisperForConditionalGeneration, features: torch.Tensor
     """
     encoder = model.get_encoder()
     positions, full = encoder.embed_positions, encoder.config.max_source_positions
-    heard = math.ceil(features.shape[-1] / FRAMES_PER_POSITION)
-    places, sizes = stand_ins(heard, full)
-    index = torch.tensor([*range(heard), *places], device=positions.weight.device)
-    bias = torch.tensor([0.0] * heard + [math.log(size) for size in sizes], device=features.device).view(1, 1, 1, -1)
-
-    def attend(module: nn.Module, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        on = features.device.type
-        dtype = torch.get_autocast_dtype(on) if torch.is_autocast_enabled(on) else next(module.parameters()).dtype
-        return args, inputs | {"attention_mask": bias.to(dtype)}
-
+    places, bias = _stood_for(features.shape[-1], full)
+    index = torch.tensor(places, device=positions.weight.device)
+    bias = bias.to(features.device)
     attentions = [layer.self_attn for layer in encoder.layers] + [
         layer.encoder_attn for layer in model.get_decoder().layers
     ]
     encoder.embed_positions = nn.Embedding.from_pretrained(positions.weight[index], freeze=True)
     encoder.config.max_source_positions = len(index)
-    hooks = [module.register_forward_pre_hook(attend, with_kwargs=True) for module in attentions if places]
+    added = FRAMES_PER_POSITION * len(places) - features.shape[-1]
     try:
-        yield _with_silence(features, FRAMES_PER_POSITION * len(places))
+        with _plain_attention(model, features.device, len(index)), _biased(attentions if added else [], lambda: bias):
+            yield _with_silence(features, added)
+    finally:
+        encoder.embed_positions, encoder.config.max_source_positions = positions, full
+
+
+@dataclass
+class Heard:
+    """What the encoder made of some clips, each with its own context and stand-ins."""
+
+    states: torch.Tensor  # (clips, positions, dimensions), zeros behind the shorter clips
+    bias: torch.Tensor  # (clips, 1, 1, positions): log of how many positions each stands for, -inf behind the clip
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Forget all clips but these."""
+        self.states, self.bias = (
+            self.states[: len(rows)],
+            self.bias[rows],
+        )  # of the states the decoder has its keys by now
+
+    @contextmanager
+    def attended(self, model: WhisperForConditionalGeneration) -> Iterator[None]:
+        """Inside this block the model's decoder attends to what is kept as if it were 30 s of each clip."""
+        attentions = [layer.encoder_attn for layer in model.get_decoder().layers]
+        with _plain_attention(model, self.states.device, self.states.shape[1]), _biased(attentions, lambda: self.bias):
+            yield
+
+
+def hear(model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor]) -> Heard:
+    """Encode log-mel features (mel bins, frames) of several clips; those of one length share a pass, so none is padded."""
+    full, device = model.get_encoder().config.max_source_positions, model.device
+    states: dict[int, torch.Tensor] = {}
+    for frames in {clip.shape[-1] for clip in clips}:
+        own = [i for i, clip in enumerate(clips) if clip.shape[-1] == frames]
+        with short_context(model, torch.stack([clips[i] for i in own]).to(device)) as heard:
+            states |= zip(own, model.get_encoder()(heard).last_hidden_state, strict=True)
+    biases = [_stood_for(clip.shape[-1], full)[1].flatten() for clip in clips]
+    padded = nn.utils.rnn.pad_sequence(biases, batch_first=True, padding_value=-math.inf)
+    return Heard(
+        nn.utils.rnn.pad_sequence([states[i] for i in range(len(clips))], batch_first=True),
+        padded[:, None, None].to(device),
+    )
+
+
+@contextmanager
+def _plain_attention(model: WhisperForConditionalGeneration, device: torch.device, positions: int) -> Iterator[None]:
+    """Attend with plain products inside this block, where that is faster than torch's fused attention: a CPU, short clips."""
+    config = model.config
+    before = config._attn_implementation
+    if device.type == "cpu" and positions <= PLAIN_POSITIONS:
+        config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@contextmanager
+def _biased(attentions: Sequence[nn.Module], bias: Callable[[], torch.Tensor]) -> Iterator[None]:
+    """Add `bias()`, broadcast to (batch, heads, queries, keys), to the logits of some attentions inside this block."""
+
+    def attend(module: nn.Module, args: Any, inputs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        found = bias()
+        on = found.device.type
+        dtype = torch.get_autocast_dtype(on) if torch.is_autocast_enabled(on) else next(module.parameters()).dtype
+        return args, inputs | {"attention_mask": found.to(dtype)}
+
+    hooks = [module.register_forward_pre_hook(attend, with_kwargs=True) for module in attentions]
+    try:
+        yield
     finally:
         for hook in hooks:
             hook.remove()
-        encoder.embed_positions, encoder.config.max_source_positions = positions, full
+
+
+def _stood_for(frames: int, full: int) -> tuple[list[int], torch.Tensor]:
+    """The encoder's positions for a clip of so many frames, its stand-ins among them, and the bias (1, 1, 1, positions)."""
+    heard = math.ceil(frames / FRAMES_PER_POSITION)
+    places, sizes = stand_ins(heard, full)
+    bias = torch.tensor([0.0] * heard + [math.log(size) for size in sizes])
+    return [*range(heard), *places], bias.view(1, 1, 1, -1)
 
 
 @lru_cache(maxsize=64)

@@ -7,11 +7,10 @@ import hashlib
 import importlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -24,30 +23,28 @@ from syn2real_utils.profile import TtsPart
 from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store, write_text_atomic
 from syn2real_utils.text import spoken
+from syn2real_utils.tts import quality
+from syn2real_utils.tts.quality import Listen, QualityReport, inspect, misheard
 
-ENGINES = {"kokoro": "Kokoro", "pico": "Pico"}  # module of this package: its class
-
-# Quality control. Measured on the 737 texts of Spanish Tux Paint, trimmed, in seconds per letter or digit of the spoken text.
-SHORTEST = 0.03
-LONGEST = 0.50
-PAUSE = 0.5  # seconds that a text may take whatever its length: single letters and signs are said slowly
-LOUD = 0.999  # of full scale; a sample above it counts as clipped
-CLIPPED = 0.01  # share of clipped samples above which a clip is flagged
-SILENT = 0.001  # of full scale; a clip whose peak is below it is empty
-HEARD = 30.0  # seconds that Whisper hears at once
+ENGINES = {
+    "kokoro": "Kokoro",
+    "pico": "Pico",
+    "bark": "Bark",
+    "speecht5": "SpeechT5",
+}  # module of this package: its class
 
 
 class Engine(Protocol):
     """A TTS engine. It is made with the store that holds its weights and fetches them when they are not there.
 
     `speak` gives the same bytes for the same arguments, whatever was spoken before, in any process and from several threads
-    at once. An engine that renders in batches takes them in `_render`, the one place that calls `speak`.
+    at once.
     """
 
     name: ClassVar[str]
-    voices: ClassVar[Mapping[str, tuple[str, ...]]]  # ISO 639-1 language: its voices
+    voices: Mapping[str, tuple[str, ...]]  # ISO 639-1 language: its voices; of the class, those that need no clips
 
-    def __init__(self, store: Store): ...
+    def __init__(self, store: Store, part: TtsPart | None = None): ...
 
     def settings(self, seed: int) -> dict[str, Any]:
         """What `speak` adds to voice and text for this seed, JSON-able."""
@@ -56,21 +53,24 @@ class Engine(Protocol):
         """A wave, float32 (samples,) in [-1, 1], and its rate in Hz; (0,) for a text that the engine cannot say."""
 
 
-@dataclass(frozen=True)
-class QualityReport:
-    """What quality control found in one set of synthetic clips."""
+class Saying(NamedTuple):
+    """A clip to be spoken."""
 
-    engine: str
-    clips: int
-    seconds: float
-    voices: dict[str, int]  # clips per voice
-    flagged: dict[str, int]  # clips per reason
+    spoken: str
+    voice: str
+    seed: int
 
-    def lines(self) -> list[str]:
-        """The report for people."""
-        voices = ", ".join(f"{name} {count}" for name, count in self.voices.items())
-        head = f"{self.clips} clips by {self.engine}, {self.seconds / 60:.1f} minutes: {voices}"
-        return [head, *(f"  flagged {count}: {reason}" for reason, count in self.flagged.items())]
+
+@runtime_checkable
+class BatchEngine(Engine, Protocol):
+    """An engine that is faster with several texts at once. A clip is the same, up to rounding, in whatever batch it is made."""
+
+    batch_size: int
+    one_voice: ClassVar[bool]  # whether all of a batch have the same voice
+    longest: ClassVar[Mapping[str, float]]  # language: seconds per letter above which a clip holds more than its text
+
+    def speak_batch(self, sayings: Sequence[Saying]) -> tuple[list[np.ndarray], int]:
+        """What `speak` gives, for each."""
 
 
 def check_tts(name: str, language: str, voices: list[str] | None = None) -> list[str]:
@@ -84,7 +84,10 @@ def check_tts(name: str, language: str, voices: list[str] | None = None) -> list
         others = [n for n in ENGINES if language in _engine_class(n).voices]
         instead = f"use {names(others)}" if others else f"no TTS here does; it speaks {names(available)}"
         raise UserError(f"TTS '{name}' does not speak '{language}': {instead}")
-    known = available[language]
+    return _chosen(name, language, available[language], voices)
+
+
+def _chosen(name: str, language: str, known: Sequence[str], voices: list[str] | None) -> list[str]:
     if voices is None:
         return list(known)
     if unknown := [v for v in voices if v not in known]:
@@ -94,13 +97,13 @@ def check_tts(name: str, language: str, voices: list[str] | None = None) -> list
     return voices
 
 
-def load_engine(name: str, store: Store) -> Engine:
+def load_engine(part: TtsPart, store: Store) -> Engine:
     """The engine, ready to speak; its weights are fetched when they are not in the store.
 
     Raises:
         UserError: unknown TTS, or its weights cannot be had.
     """
-    return _engine_class(name)(store)
+    return _engine_class(part.name)(store, part)
 
 
 def schedule(rows: pd.DataFrame, part: TtsPart, voices: list[str], language: str, engine: Engine) -> pd.DataFrame:
@@ -150,7 +153,13 @@ def schedule(rows: pd.DataFrame, part: TtsPart, voices: list[str], language: str
 
 
 def synthesize(
-    rows: pd.DataFrame, part: TtsPart, language: str, store: Store, into: Path, workers: int = 2
+    rows: pd.DataFrame,
+    part: TtsPart,
+    language: str,
+    store: Store,
+    into: Path,
+    workers: int = 2,
+    listen: Listen | None = None,
 ) -> QualityReport:
     """Fill `into` with an AudioFolder: one clip per distinct (text_id, take), and quality.csv with those that look wrong.
 
@@ -164,18 +173,23 @@ def synthesize(
         store: where the engine's weights are kept.
         into: folder to fill.
         workers: clips that are spoken at once; the bytes do not depend on it.
+        listen: gives what the ASR of `part.round_trip` hears in clips.
 
     Raises:
-        UserError: unknown TTS, voice or language, or weights that cannot be had.
+        UserError: unknown TTS, voice or language, weights that cannot be had, or too little memory on the GPU.
     """
-    voices = check_tts(part.name, language, part.voices)
+    check_tts(part.name, language)
     if rows.empty:
         raise UserError(f"no texts for TTS '{part.name}' to speak: expected at least one row")
-    engine = load_engine(part.name, store)
+    engine = load_engine(part, store)
+    voices = _chosen(part.name, language, engine.voices[language], part.voices)
     clips = schedule(rows, part, voices, language, engine)
     _render(engine, clips, into, workers)
-    checked = [inspect(into / clip.file_name, clip.spoken) for clip in clips.itertuples()]
+    longest = engine.longest[language] if isinstance(engine, BatchEngine) else quality.LONGEST
+    checked = [inspect(into / clip.file_name, clip.spoken, longest) for clip in clips.itertuples()]
     clips = clips.assign(duration=[seconds for seconds, _ in checked], quality=[reason for _, reason in checked])
+    if part.round_trip and listen:
+        clips = misheard(clips, part.round_trip, language, into, listen)
     _remove_others(clips.file_name, into)
     flagged = clips[clips.quality != "ok"].sort_values("utterance")
     columns = ["file_name", "utterance", "domain", "spoken", "voice", "settings", "duration", "quality"]
@@ -194,25 +208,6 @@ def synthesize(
     return report
 
 
-def inspect(clip: Path, said: str) -> tuple[float, str]:
-    """Seconds of a finished clip, and "ok" or what is wrong with it: empty, clipped, too short, too long, over 30 s."""
-    wave = audio.read(clip)
-    seconds = len(wave) / audio.SAMPLE_RATE
-    level = np.abs(wave)
-    letters = sum(character.isalnum() for character in said)
-    if level.max() < SILENT:
-        return seconds, "empty"
-    if np.mean(level > LOUD) > CLIPPED:
-        return seconds, "clipped"
-    if seconds < SHORTEST * letters:
-        return seconds, "too short for its text"
-    if seconds > HEARD:
-        return seconds, f"over {HEARD:g} s"
-    if seconds > LONGEST * letters + PAUSE:
-        return seconds, "too long for its text"
-    return seconds, "ok"
-
-
 def _engine_class(name: str) -> type[Engine]:
     if name not in ENGINES:
         raise UserError(f"unknown TTS '{name}': use one of {names(ENGINES)}")
@@ -222,6 +217,9 @@ def _engine_class(name: str) -> type[Engine]:
 def _render(engine: Engine, clips: pd.DataFrame, into: Path, workers: int) -> None:
     """Speak the clips that are not in `into` yet."""
     missing = [clip for clip in clips.itertuples() if not (into / clip.file_name).exists()]
+    if isinstance(engine, BatchEngine):
+        _render_batches(engine, missing, into)
+        return
 
     def make(clip: Any) -> None:
         wave, rate = engine.speak(clip.spoken, clip.voice, clip.language, clip.seed)
@@ -234,6 +232,33 @@ def _render(engine: Engine, clips: pd.DataFrame, into: Path, workers: int) -> No
             job.result()
     finally:  # after an error or an interrupt, what has not begun is given up
         pool.shutdown(cancel_futures=True)
+
+
+def _render_batches(engine: BatchEngine, missing: list[Any], into: Path) -> None:
+    """Speak texts of like length together; a batch is on the disk before the next begins."""
+    missing = sorted(missing, key=lambda clip: (engine.one_voice and clip.voice, len(clip.spoken), clip.file_name))
+    batches: list[list[Any]] = []
+    for clip in missing:
+        fits = batches and len(batches[-1]) < engine.batch_size
+        if fits and not (engine.one_voice and batches[-1][0].voice != clip.voice):
+            batches[-1].append(clip)
+        else:
+            batches.append([clip])
+    done = 0
+    for batch in track(batches, f"speak batches of {engine.batch_size} with {engine.name}"):
+        try:
+            waves, rate = engine.speak_batch([Saying(clip.spoken, clip.voice, clip.seed) for clip in batch])
+        except RuntimeError as error:  # torch's own kind is one of it
+            if "out of memory" not in str(error):
+                raise
+            left = f"the {done} clips that are finished are kept" if done else "nothing was finished"
+            raise UserError(
+                f"out of GPU memory with {len(batch)} texts at once: lower batch_size of TTS '{engine.name}' (it is "
+                f"{engine.batch_size}) and call again; {left}"
+            ) from error
+        for clip, wave in zip(batch, waves, strict=True):
+            write_clip(into / clip.file_name, wave, rate)
+        done += len(batch)
 
 
 def write_clip(path: Path, wave: np.ndarray, rate: int) -> None:

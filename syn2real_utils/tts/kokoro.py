@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from syn2real_utils import fetch
+from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
 from syn2real_utils.tts import products
 
@@ -40,7 +41,7 @@ class Kokoro:
     name: ClassVar[str] = "kokoro"
     voices: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(ESPEAK, VOICES)
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, part: TtsPart | None = None):
         import onnxruntime  # 0.4 s, and only where something is spoken
 
         folder = weights(store)
