@@ -9,7 +9,6 @@ import pandas as pd
 from syn2real_utils import parameters
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import say
-from syn2real_utils.text import normalise, normaliser_version
 
 if TYPE_CHECKING:  # counting edits needs neither torch nor transformers
     import torch
@@ -64,6 +63,8 @@ def score(rows: pd.DataFrame, hypotheses: Sequence[str], language: str) -> pd.Da
         substitutions, deletions, insertions, n_chars, char_errors, normaliser, raw_reference, raw_hypothesis, speaker`;
         the raw texts are as the corpus and the model wrote them, `speaker` is empty where it is not known.
     """
+    from syn2real_utils.text import normalise, normaliser_version  # imports transformers
+
     counted = [
         _count(normalise(reference, language), normalise(hypothesis, language))
         for reference, hypothesis in zip(rows.transcription, hypotheses, strict=True)
