@@ -136,5 +136,5 @@ def _noise(tensor: Tensor, seed: str) -> Tensor:
     """A Gaussian tensor of the same shape and norm; the same for the same seed on every machine."""
     digest = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
     drawn = torch.randn(tensor.shape, generator=torch.Generator().manual_seed(digest % 2**63))
-    norm = torch.linalg.vector_norm(drawn)
-    return drawn * (torch.linalg.vector_norm(tensor) / norm) if norm > 0 else torch.zeros_like(tensor)
+    norm, wanted = (torch.linalg.vector_norm(one, dtype=torch.float64) for one in (drawn, tensor))
+    return drawn * (wanted / norm).float() if norm > 0 else torch.zeros_like(tensor)
