@@ -7,8 +7,9 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from syn2real_utils import machine
-from syn2real_utils.backbones.sources import CARRIED, KIND
+from syn2real_utils import fetch, hubnames, machine
+from syn2real_utils.backbones.sources import CARRIED, HUB_NAME, KIND
+from syn2real_utils.corpora import slurpfetch
 from syn2real_utils.corpora.tuxpaint import LANGUAGES
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile, profile_names
@@ -23,7 +24,7 @@ Finding = dict[str, object]
 
 def examine() -> dict[str, Finding]:
     """Everything that `syn2real doctor` prints, as plain data: section -> name -> finding."""
-    root = home()
+    root, online = home(), hub()
     free = shutil.disk_usage(root).free / 1e9
     return {
         "machine": {
@@ -38,27 +39,30 @@ def examine() -> dict[str, Finding]:
             "apt": "found"
             if shutil.which("apt-get")
             else "none: tuxpaint needs the source release, see data/README.md",
-            "Hugging Face hub": "reachable" if hub() else "not reachable: the quickstart does not need it",
+            "Hugging Face hub": "reachable" if online else "not reachable: the quickstart does not need it",
         },
         "backbones": {name: _fetched(root / KIND, f"whisper-{name}") for name in CARRIED},
-        "corpora": {f"tuxpaint-{code}": _fetched(root / "data/sources", f"tuxpaint-{code}") for code in LANGUAGES},
+        "corpora": {
+            **{f"tuxpaint-{code}": _fetched(root / "data/sources", f"tuxpaint-{code}") for code in LANGUAGES},
+            "slurp-en": _slurp(root, online),
+        },
         "TTS": {name: _tts(name, root) for name in ENGINES},
-        "profiles": {name: lacks(load_profile(name), root) for name in profile_names()},
+        "hub names": {name: about.line() for name, about in hubnames.HUB.items()},
+        "profiles": {name: lacks(load_profile(name), root, online) for name in profile_names()},
     }
 
 
-def lacks(profile: Profile, root: Path) -> str:
-    """What a profile needs that this machine has not fetched yet."""
+def lacks(profile: Profile, root: Path, online: bool = True) -> str:
+    """What a profile needs that this machine has not fetched yet; `online`: whether the hub answers."""
     from syn2real_utils import stages  # imports torch: only when asked
 
+    corpus, away = profile.corpus, "" if online else ", which cannot be reached"
+    label = slurpfetch.LABELS[corpus.source] if corpus.name == "slurp" else f"{corpus.name}-{corpus.language}"
     missing = []
-    if profile.corpus.path is None and not _there(
-        root / "data/sources", f"{profile.corpus.name}-{profile.corpus.language}"
-    ):
-        missing.append(f"speech of {profile.corpus.name}-{profile.corpus.language}")
-    short = profile.backbone.name.removeprefix("openai/whisper-")
-    if short in CARRIED and not _there(root / KIND, f"whisper-{short}"):
-        missing.append(f"weights of {short}")
+    if corpus.path is None and not _there(root / "data/sources", label):
+        missing.append(f"speech of {label}" + (f" from the hub{away}" if corpus.source == "hub" else ""))
+    if weights := _lacks_weights(profile.backbone.name, root):
+        missing.append(f"weights of {weights}" + ("" if weights in CARRIED else f" from the hub{away}"))
     missing += [f"voices of {part.name}" for part in profile.tts if not _has_tts(part.name, root)]
     try:
         stages.check(profile)
@@ -81,8 +85,28 @@ def text(found: dict[str, Finding]) -> str:
     lines = []
     for section, findings in found.items():
         lines.append(section)
-        lines += [f"  {name + ':':<20}{finding}" for name, finding in findings.items()]
+        lines += [f"  {name + ':':<19} {finding}" for name, finding in findings.items()]
     return "\n".join(lines)
+
+
+def _lacks_weights(name: str, root: Path) -> str | None:
+    """The backbone that must be fetched, by its name; None: it is there, or it is a folder."""
+    short = name.removeprefix("openai/whisper-")
+    if short in CARRIED:
+        return None if _there(root / KIND, f"whisper-{short}") else short
+    on_hub = None if Path(name).is_dir() else HUB_NAME.fullmatch(name)
+    return on_hub[1] if on_hub and not _there(root / KIND, on_hub[1].replace("/", "-")) else None
+
+
+def _slurp(root: Path, online: bool) -> str:
+    """SLURP: there, or from where it can be had."""
+    if ready := [label for label in slurpfetch.LABELS.values() if _there(root / "data/sources", label)]:
+        return f"ready ({', '.join(ready)})"
+    sites = {name: fetch.reachable(url, HUB_SECONDS) for name, url in slurpfetch.SITES.items()}
+    answers = [f"{name} {'reachable' if there else 'not reachable'}" for name, there in sites.items()]
+    answers.append(f"the hub's copy {'reachable' if online else 'not reachable'}")
+    can = "fetched at first use (4 GB)" if all(sites.values()) or online else "give its folder as corpus.path"
+    return f"not fetched yet: {can}; {', '.join(answers)}; audio not for commercial use"
 
 
 def _tts(name: str, root: Path) -> str:

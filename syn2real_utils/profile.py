@@ -22,12 +22,22 @@ class Part(BaseModel):
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "folder"]
+    name: Literal["tuxpaint", "slurp", "folder"]
     language: str  # ISO 639-1, e.g. "es"
-    path: str | None = None  # folder of the user's AudioFolder; only for name: folder
+    path: str | None = None  # folder of the user's AudioFolder, or of the corpus as its authors release it
+    source: Literal["official", "hub"] = (
+        "official"  # of slurp without a path: its authors' release, or the hub's copy of it
+    )
+    recordings: Literal["all", "headset"] = "all"  # of slurp: both microphones, or the close one alone
     merge: dict[str, list[str]] = {}  # new domain: the corpus' own folders that go into it
     # per domain, chosen by hash; a mapping caps the domains that it names; None: all
     max_utterances: Count | dict[str, Count] | None = None
+
+    @model_validator(mode="after")
+    def _of_slurp(self):
+        if self.name != "slurp" and (self.source, self.recordings) != ("official", "all"):
+            raise ValueError(f"source and recordings are of the corpus slurp, not of {self.name}")
+        return self
 
     def most(self, domain: str) -> int | None:
         """How many utterances of a domain are kept at most; None: all."""

@@ -3,8 +3,9 @@
 The first two stages of the graph (stages.py), and the choice of their rows.
 """
 
+import os
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,12 +15,14 @@ from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile, TtsPart
-from syn2real_utils.store import Artifact, Store
+from syn2real_utils.store import DONE, Artifact, Store, fingerprint
 from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
 
 VERSIONS = {"corpus": 1, "synthetic": 1}  # raise a stage's number when its code would make something else
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
+MANY = 10_000
+LATER = {"source": "official", "recordings": "all"}  # settings that came later: left out of the key at their defaults
 
 
 def check(profile: Profile) -> None:
@@ -32,7 +35,11 @@ def check(profile: Profile) -> None:
 def corpus(profile: Profile) -> Artifact:
     """The corpus as an AudioFolder with folds."""
     part, folds, store = profile.corpus, profile.evaluation.folds, Store()
-    return store.build(*_corpus_address(profile), lambda into: prepare(part, folds, store, into))
+    kind, label, key = _corpus_address(profile)
+    done = store.root / kind / f"{label}-{fingerprint(key)}" / DONE
+    if done.is_file() and (artifact := _whole(done.parent, done.stat().st_mtime_ns)):
+        return artifact
+    return store.build(kind, label, key, lambda into: prepare(part, folds, store, into))
 
 
 def has_corpus(profile: Profile) -> bool:
@@ -179,12 +186,19 @@ def folds(profile: Profile) -> list[int | None]:
     return list(range(profile.evaluation.folds))
 
 
+@lru_cache(maxsize=8)
+def _whole(folder: Path, _: int) -> Artifact | None:
+    """A corpus of the store, if none of its files is missing or cut short: looked at once, for it may have 70,000 of them."""
+    artifact = Artifact(folder, folder.name.rsplit("-", 1)[1])
+    return None if artifact.damage() else artifact
+
+
 def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
     part = profile.corpus
     key = {
         "version": VERSIONS["corpus"],
         "text": text.VERSION,
-        "corpus": part.model_dump(mode="json"),
+        "corpus": part.model_dump(mode="json", exclude={k for k in LATER if getattr(part, k) == LATER[k]}),
         "folds": profile.evaluation.folds,
         "files": _user_files(part.path),
     }
@@ -192,9 +206,18 @@ def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
 
 
 def _user_files(path: str | None) -> list[list[object]] | None:
-    """Name, size and time of every file of a user's folder: when one changes, the corpus is prepared anew."""
+    """Name, size and time of every file of a user's folder: when one changes, the corpus is prepared anew.
+
+    Of a folder of more than `MANY` files only how many there are and when one came or went: it is looked at at every step.
+    """
     if path is None or not Path(path).expanduser().is_dir():
         return None
-    root = Path(path).expanduser()
-    stats = {str(p.relative_to(root)): p.stat() for p in sorted(root.rglob("*")) if p.is_file()}
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()]
+    found: list[tuple[Path, int, int]] = []
+    for folder, _, files in os.walk(Path(path).expanduser()):
+        here = Path(folder)
+        if len(files) > MANY:
+            found.append((here, len(files), here.stat().st_mtime_ns))
+        else:
+            stats = [(here / name, (here / name).stat()) for name in files if (here / name).is_file()]
+            found += [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    return [[str(file.relative_to(Path(path).expanduser())), size, time] for file, size, time in sorted(found)]

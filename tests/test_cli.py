@@ -177,7 +177,7 @@ def test_help_and_version_answer(capsys, home):
 def test_doctor_says_what_is_lacking_and_speaks_json(home, capsys):
     status, out, _ = call(capsys, "doctor", "--json")
     found = json.loads(out)
-    assert status == 0 and set(found) == {"machine", "sources", "backbones", "corpora", "TTS", "profiles"}
+    assert status == 0 and set(found) == {"machine", "sources", "backbones", "corpora", "TTS", "hub names", "profiles"}
     assert found["profiles"]["quickstart"] == "fetches first: speech of tuxpaint-es, weights of base, voices of kokoro"
     assert "quickstart" in call(capsys, "doctor")[1]
 

@@ -95,8 +95,12 @@ def test_preparing_again_over_what_a_kill_left_gives_the_same_bytes(stamps, tmp_
     _, _, into = prepared(tmp_path, tux(stamps))
     first = {p.relative_to(into): p.read_bytes() for p in into.rglob("*") if p.is_file()}
     (into / "clips" / "stale.ogg").write_bytes(b"half")
+    whole, half = sorted(p for p in (into / "clips" / "animals").iterdir())[:2]
+    half.write_bytes(half.read_bytes()[:100])
+    made = whole.stat().st_mtime_ns
     base.prepare(tux(stamps), 2, Store(tmp_path / "home"), into)
     assert {p.relative_to(into): p.read_bytes() for p in into.rglob("*") if p.is_file()} == first
+    assert whole.stat().st_mtime_ns == made  # what is whole is not put again
 
 
 def test_merge_of_the_profile_replaces_the_default(stamps, tmp_path):

@@ -19,7 +19,7 @@ from syn2real_utils.tensorfiles import WEIGHTS
 from syn2real_utils.training import save
 from syn2real_utils.vectors import TaskVector
 
-CLIPS, BATCH = 24, 32
+CLIPS, BATCH = 48, 32
 GOAL = 30.0
 CHECKED = 0.5  # the lam at which both sides' weights are compared
 TOLERANCE = 1e-6  # absolute; both add in float32

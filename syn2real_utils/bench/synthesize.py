@@ -1,11 +1,12 @@
 """Texts to clips with `tts.base.synthesize`, against each engine's own API called for one clip after the other.
 
 Kokoro's is the package kokoro-onnx, with the same graph, voices and phonemes: the clips must be the same bytes. Pico's is
-`NanoTTS().speak`. In one process, as most would call it, a clip's bytes depend on what was spoken before; called in a new process
-for each clip, which its own command does, they do not. Ours is measured against both. Every side ends with the same clips on the
-disk, trimmed and at 16 kHz, and with quality control; loading the engine counts.
+`NanoTTS().speak`. In one process, as most would call it, a clip's bytes depend on what was spoken before; in a new process for
+each clip, which its own command is, with clean memory they do not. Ours is measured against both. Every side ends with the same
+clips on the disk, trimmed and at 16 kHz, and with quality control; loading the engine counts.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,10 @@ from syn2real_utils.profile import TtsPart, load_profile
 from syn2real_utils.store import Store
 from syn2real_utils.tts import kokoro
 from syn2real_utils.tts.base import inspect, synthesize, write_clip
-from syn2real_utils.tts.pico import Pico
+from syn2real_utils.tts.pico import CLEAN_MEMORY, Pico
 
 LANGUAGE = "es"
-CLIPS = {"kokoro": 24, "pico": 108}  # texts of the quickstart; Pico takes milliseconds for one
+CLIPS = {"kokoro": 48, "pico": 216}  # texts of the quickstart; Pico takes milliseconds for one
 PEER = "kokoro-onnx"
 VERSION = "0.6.1"
 GOAL = 2.0
@@ -83,11 +84,13 @@ def _pico(folder: Path) -> Measured:
         return speak
 
     def command() -> Speak:
+        clean = {**os.environ, **CLEAN_MEMORY}  # else what the interpreter left in its memory is heard
+
         def speak(clip: Any) -> tuple[np.ndarray, int]:
             asked, out = wanted(clip.spoken, clip.voice, clip.seed), folder / "out.wav"
             options = [f"--{name}={asked[name]}" for name in ("voice", "speed", "pitch", "volume")]
             program = [sys.executable, "-m", "py_nanotts", asked["text"], "--output", str(out), *options]
-            subprocess.run(program, check=True, capture_output=True)
+            subprocess.run(program, check=True, capture_output=True, env=clean)
             return soundfile.read(out, dtype="float32")
 
         return speak

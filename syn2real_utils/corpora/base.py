@@ -1,8 +1,10 @@
 """AudioFolders in and out, and what every corpus does with its recordings: filter, merge, choose, fold, publish."""
 
+import contextlib
 import csv
 import hashlib
 import importlib
+import os
 import posixpath
 import re
 import shutil
@@ -14,7 +16,7 @@ import pandas as pd
 
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
-from syn2real_utils.progress import say
+from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store, write_text_atomic
 from syn2real_utils.text import normalise
 
@@ -58,13 +60,15 @@ class CorpusReport:
     dropped: dict[str, int]  # rows per reason
     texts: int  # distinct within their domain
     seconds: float
+    checks: tuple[str, ...] = ()  # what else the corpus looked at, for people
 
     def lines(self) -> list[str]:
         """The report for people."""
         total = sum(self.domains.values())
         domains = ", ".join(f"{name} {count}" for name, count in self.domains.items())
         head = f"{total} utterances, {self.texts} texts, {self.seconds / 60:.1f} minutes: {domains}"
-        return [head, *(f"  dropped {count}: {reason}" for reason, count in self.dropped.items())]
+        dropped = (f"  dropped {count}: {reason}" for reason, count in self.dropped.items())
+        return [head, *dropped, *(f"  {line}" for line in self.checks)]
 
 
 def prepare(part: CorpusPart, folds: int, store: Store, into: Path) -> CorpusReport:
@@ -83,8 +87,9 @@ def read_audiofolder(folder: Path, synthetic: bool = False) -> pd.DataFrame:
         UserError: no folder or metadata.csv, a missing column, an empty cell, a clip that is missing, listed twice or
             outside the folder, or a number that is none.
     """
-    rows = read_metadata(folder, SYNTHETIC if synthetic else CORPUS)
-    for column in ("duration", *(c for c in INTEGERS if c in rows)):
+    columns = SYNTHETIC if synthetic else CORPUS
+    rows = read_metadata(folder, columns)
+    for column in ("duration", *(c for c in INTEGERS if c in columns)):
         try:
             rows[column] = pd.to_numeric(rows[column]).astype(float if column == "duration" else int)
         except ValueError as error:
@@ -122,9 +127,9 @@ def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFram
     return rows.assign(path=[str(Path(folder).resolve() / name) for name in rows["file_name"]])
 
 
-def write_audiofolder(rows: pd.DataFrame, folder: Path, synthetic: bool = False) -> None:
-    """Write metadata.csv with our columns in our order; the same rows give the same bytes."""
-    columns = SYNTHETIC if synthetic else CORPUS
+def write_audiofolder(rows: pd.DataFrame, folder: Path, synthetic: bool = False, more: tuple[str, ...] = ()) -> None:
+    """Write metadata.csv with our columns in our order, and `more` behind them; the same rows give the same bytes."""
+    columns = (*(SYNTHETIC if synthetic else CORPUS), *more)
     rows = rows[list(columns)].sort_values(
         [c for c in ("utterance", "engine", "voice", "take", "file_name") if c in columns]
     )
@@ -169,6 +174,8 @@ def publish(
     folds: int,
     into: Path,
     merge: dict[str, list[str]],
+    more: tuple[str, ...] = (),
+    linked: bool = False,
 ) -> CorpusReport:
     """Write the AudioFolder of a corpus and its dropped.csv into `into`.
 
@@ -179,6 +186,8 @@ def publish(
         folds: parts of each domain's texts.
         into: folder to fill.
         merge: new domain -> domains that go into it; names that are not there are passed over.
+        more: columns of `found` that are kept beside those of every corpus.
+        linked: the recordings are the store's own, which nobody writes into: link them where the disk can, instead of a copy.
 
     Raises:
         UserError: nothing can be scored.
@@ -208,12 +217,14 @@ def publish(
         clip_name(d, u, Path(c).suffix.lower())
         for d, u, c in zip(rows.domain, rows.utterance, rows.recording, strict=True)
     ]
-    shutil.rmtree(into / "clips", ignore_errors=True)  # of a killed attempt
-    for clip, name in zip(rows.recording, rows.file_name, strict=True):
-        _place(Path(clip), into / name)
+    wanted = {into / name for name in rows.file_name}
+    for stale in [file for file in (into / "clips").rglob("*") if file.is_file() and file not in wanted]:
+        stale.unlink()  # of a killed attempt
+    for clip, name in track(list(zip(rows.recording, rows.file_name, strict=True)), "put the clips"):
+        _place(Path(clip), into / name, linked)
     lost = pd.DataFrame(sorted(dropped), columns=["utterance", "reason"])
     write_text_atomic(into / "dropped.csv", lost.to_csv(index=False, lineterminator="\n"))
-    write_audiofolder(rows, into)
+    write_audiofolder(rows, into, more=more)
     counts = lost.reason.value_counts().sort_index().to_dict()
     return CorpusReport(
         rows.domain.value_counts().sort_index().to_dict(), counts, rows.text_id.nunique(), float(rows.duration.sum())
@@ -276,7 +287,8 @@ def _drop(
     rows: pd.DataFrame, reasons: list[str], dropped: list[tuple[str, str]]
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     lost = [(u, r) for u, r in zip(rows.utterance, reasons, strict=True) if r]
-    return rows[[not r for r in reasons]].reset_index(drop=True), [*dropped, *lost]
+    kept = pd.Series([not r for r in reasons], index=rows.index, dtype=bool)  # a bool also when there are no rows
+    return rows[kept].reset_index(drop=True), [*dropped, *lost]
 
 
 def _choose(rows: pd.DataFrame, part: CorpusPart) -> set[str]:
@@ -291,9 +303,19 @@ def _choose(rows: pd.DataFrame, part: CorpusPart) -> set[str]:
     return chosen
 
 
-def _place(clip: Path, target: Path) -> None:
-    """Put a clip, byte for byte: a copy, for what writes into a link writes into the source too."""
+def _place(clip: Path, target: Path, linked: bool) -> None:
+    """Put a clip, byte for byte: a copy of a user's file, for what writes into a link writes into the source too.
+
+    One that a killed attempt put whole stays.
+    """
+    if target.is_file() and target.stat().st_size == clip.stat().st_size:
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    if linked:
+        with contextlib.suppress(OSError):  # another disk, or one without links
+            os.link(clip, target)
+            return
     shutil.copyfile(clip, target)
 
 

@@ -28,6 +28,7 @@ SPEED = (0.85, 1.15)  # our choice: about what careful readers differ by, well u
 PITCH = (0.80, 1.20)  # our choice: one voice must stand for many, well understood
 VOLUME = 0.5  # at its own volume, 1, Pico overdrives its 16 bits: more than 1 % of the samples are clipped
 PATIENCE = 60.0  # seconds; a text of 30 s takes 0.1 s
+CLEAN_MEMORY = {"MALLOC_PERTURB_": "255"}  # glibc hands out zeros (255 inverted), as the kernel does to a new process
 MARKUP = str.maketrans("<>&", "   ")  # Pico reads tags in the text
 
 
@@ -87,8 +88,7 @@ class Pico:
         return np.frombuffer(answer, "<i2").astype(np.float32) / 32768, RATE
 
     def _start(self) -> subprocess.Popen:
-        # full of zeros (255 inverted), as a new process has it
-        environment = {**os.environ, "MALLOC_PERTURB_": "255"}
+        environment = {**os.environ, **CLEAN_MEMORY}
         return subprocess.Popen(
             [*self._command, str(PATIENCE)],
             stdin=subprocess.PIPE,
