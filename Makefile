@@ -47,7 +47,9 @@ format: setup
 figures: setup
 	@$(BIN)/syn2real figures $(PROFILE)
 	@cp runs/$(PROFILE)/figures/*.png figures/
-	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv context_gaps.csv results.md $(CURDIR)/figures/
+	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv context_gaps.csv contexts.csv synthetic.csv audit.csv hallucinations.csv quality.csv anatomy.csv words.csv results.md $(CURDIR)/figures/
+	@gzip -nc9 runs/$(PROFILE)/tables/utterances.csv > figures/utterances.csv.gz
+	@cp runs/$(PROFILE)/profile.yaml figures/
 	@cp runs/$(PROFILE)/run.json figures/manifest.json
 
 clean:

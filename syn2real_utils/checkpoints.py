@@ -27,6 +27,7 @@ __all__ = [
     "Lineage",
     "apply",
     "architecture",
+    "between",
     "cosine",
     "info",
     "load_state",
@@ -117,7 +118,7 @@ def subtract(real: Path | str, syn: Path | str, out: Path | str, overwrite: bool
     of_real, of_syn = (parameters.shapes(state, dtype=True) for state in states)
     with _matching(f"{real} - {syn}"):
         parameters.check_same(of_real, of_syn, "the real model", "the synthetic one")
-    _publish_vector(out, parameters.shapes(states[0]), _between([real, syn], states), lineage, overwrite)
+    _publish_vector(out, parameters.shapes(states[0]), between([real, syn], states), lineage, overwrite)
     return lineage
 
 
@@ -234,7 +235,7 @@ def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, 
     return pieces
 
 
-def _between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
+def between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
     """Pieces of the first model minus the second."""
     keys, places = [parameters.keys_of(state) for state in states], [_sources(folder) for folder in folders]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -52,6 +53,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done: jobs, hours, gigabytes.")] = False,
     settings: Settings = None,
+    in_json: Json = False,
 ) -> None:
     """Run a profile: all notebooks, tables, figures and the report. A run that was stopped goes on where it was."""
     from syn2real_utils import runs
@@ -60,7 +62,13 @@ def run(
 
     where = Executor(executor, cores, jobs, tuple(options or [])).check()
     resolved = load_profile(profile, parse_overrides(settings or []))
-    typer.echo(runs.preview(resolved, where) if dry_run else runs.run(resolved, where))
+    if dry_run:
+        found = runs.preview(resolved, where)
+        typer.echo(as_json(found.as_data()) if in_json else found.text())
+    elif in_json:
+        raise UserError("--json is for --dry-run: a finished run has its numbers in runs/NAME/tables")
+    else:
+        typer.echo(runs.run(resolved, where))
 
 
 @app.command()
@@ -103,8 +111,32 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.csv", help="Utterance rows of the baseline.")],
+    b: Annotated[
+        Path, typer.Argument(metavar="B.csv", help="Utterance rows of what is compared with it; may be A.csv.")
+    ],
+    only: Annotated[list[str] | None, typer.Option("--only", help="column=value of both, e.g. tts=pico.")] = None,
+    only_a: Annotated[list[str] | None, typer.Option("--a", help="column=value of A, e.g. model=syn_target.")] = None,
+    only_b: Annotated[list[str] | None, typer.Option("--b", help="column=value of B, e.g. lam=chosen.")] = None,
+    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    confidence: Annotated[float, typer.Option(help="Of the intervals; p below 1 - this is significant.")] = 0.95,
+    in_json: Json = False,
+) -> None:
+    """Compare two systems on the same utterances: WER of both, the difference, its interval and p, by domain and pooled."""
+    from syn2real_utils import comparison, tables
+
+    of_a, of_b = (dict(_pair(text) for text in [*(only or []), *(own or [])]) for own in (only_a, only_b))
+    found = comparison.compare(a, b, of_a, of_b, samples, confidence)
+    if in_json:
+        typer.echo(as_json([asdict(row) for row in found]))
+    else:
+        typer.echo(tables.as_text(comparison.as_table(found, confidence), 118))
+
+
+@app.command()
 def transcribe(
-    model: Annotated[str, typer.Argument(help="Folder of a Whisper, or the name of a backbone.")],
+    model: Annotated[str, typer.Argument(help="Folder of a model, or the name of a backbone.")],
     clips: Annotated[
         list[Path] | None,
         typer.Argument(metavar="CLIPS...", help="wav, flac, ogg or mp3 of any length; folders are searched."),
@@ -181,11 +213,13 @@ def adapt(
 
 
 @app.command()
-def figures(run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run.")]) -> None:
-    """Draw every figure and table of a run again from its CSV; no model is needed."""
-    from syn2real_utils import report, runs
+def figures(
+    run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run, or a folder of its CSV.")],
+) -> None:
+    """Make every table and figure of a run again from its CSV; neither a model nor torch is needed."""
+    from syn2real_utils import report
 
-    for path in report.redraw(runs.find(run_name)):
+    for path in report.redraw(report.find(run_name)):
         typer.echo(path)
 
 

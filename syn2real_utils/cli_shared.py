@@ -22,9 +22,9 @@ def as_json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """`value` with null for nan, which JSON has not."""
+    """`value` with null for nan and infinity, which JSON has not."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

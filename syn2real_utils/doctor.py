@@ -9,8 +9,7 @@ from huggingface_hub import HfApi
 
 from syn2real_utils import fetch, hubnames, machine
 from syn2real_utils.backbones.sources import CARRIED, HUB_NAME, KIND
-from syn2real_utils.corpora import slurpfetch
-from syn2real_utils.corpora.tuxpaint import LANGUAGES
+from syn2real_utils.corpora import asterisk, slurpfetch, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile, load_profile, profile_names
 from syn2real_utils.store import home
@@ -19,6 +18,7 @@ from syn2real_utils.tts.base import ENGINES
 
 NEEDED_GB = 12.0  # of disk for the quickstart
 HUB_SECONDS = 3.0
+CORPORA = [f"tuxpaint-{code}" for code in tuxpaint.LANGUAGES] + [f"asterisk-{code}" for code in asterisk.VOICES]
 Finding = dict[str, object]
 
 
@@ -38,12 +38,12 @@ def examine() -> dict[str, Finding]:
         "sources": {
             "apt": "found"
             if shutil.which("apt-get")
-            else "none: tuxpaint needs the source release, see data/README.md",
+            else "none: tuxpaint and asterisk need their source releases, see data/README.md",
             "Hugging Face hub": "reachable" if online else "not reachable: the quickstart does not need it",
         },
         "backbones": {name: _fetched(root / KIND, f"whisper-{name}") for name in CARRIED},
         "corpora": {
-            **{f"tuxpaint-{code}": _fetched(root / "data/sources", f"tuxpaint-{code}") for code in LANGUAGES},
+            **{name: _fetched(root / "data/sources", name) for name in CORPORA},
             "slurp-en": _slurp(root, online),
         },
         "TTS": {name: _tts(name, root) for name in ENGINES},

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import tensorfiles
 from syn2real_utils.backbones import ggml
-from syn2real_utils.backbones.sources import check_folder
+from syn2real_utils.backbones.sources import WHISPER, check_folder, kind
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import LINEAGE
@@ -47,7 +47,8 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
     """
     _check_wanted(to, quantization)
     tensorfiles.weight_files(model)  # a model, no vector and no pickle
-    check_folder(model)
+    if (found := kind(check_folder(model))) != WHISPER:
+        raise UserError(f"{model} holds a {found}: {to} takes a Whisper only")
     transformers_logging.disable_progress_bar()
     state = load_state(model)
     _check_state(model, state)

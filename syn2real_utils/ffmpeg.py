@@ -17,6 +17,11 @@ PATH_LINE = (
 )
 
 
+def program() -> str:
+    """Path of an ffmpeg: the system's, else the one that pip carries."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
 def link() -> str:
     """Path of the ffmpeg that will be found: the system's, else one that is linked now."""
     if found := shutil.which("ffmpeg"):

@@ -1,6 +1,6 @@
 """Angles and planes between directions in weight space, streamed: one parameter of every direction in memory at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,11 +13,12 @@ Direction = tuple[State, State]  # (from, to): the difference to - from
 CHUNK = 1 << 20  # values of every direction that are widened to float64 at once
 
 
-def gram(directions: Sequence[Direction]) -> dict[str, np.ndarray]:
+def gram(directions: Sequence[Direction], group: Callable[[str], str] = module_of) -> dict[str, np.ndarray]:
     """Inner products of directions, of "all" parameters and of each module.
 
     Args:
         directions: n pairs of states of one architecture.
+        group: name of a parameter -> its module, or a finer part.
 
     Returns:
         Module -> float64 (n, n); its diagonal holds the squared norms.
@@ -32,7 +33,7 @@ def gram(directions: Sequence[Direction]) -> dict[str, np.ndarray]:
         if any(other != name for other, _ in items):
             raise MismatchError(f"'{name}' is in one model but not in another: use models of one architecture")
         block = _products([tensor.flatten() for _, tensor in items])
-        for module in ("all", module_of(name)):
+        for module in ("all", group(name)):
             products[module] = products.get(module, 0) + block
     return products
 

@@ -21,7 +21,7 @@ from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
 from syn2real_utils.tensorfiles import published
 from syn2real_utils.texts import Texts
-from syn2real_utils.vectorpick import NONE, Vector, expected_change, recorded_lam
+from syn2real_utils.vectorpick import NONE, Vector, expected_change, promised_change, recorded_lam
 
 TEMPLATES = Path(__file__).parent / "templates"
 CARD_TEMPLATE, REPORT_TEMPLATE = "adapted_card.md", "adapted_report.md"
@@ -83,19 +83,26 @@ def verdict(
         why = "no vector was asked for" if choice == NONE else "no vector was found"
         gap = "so this is syn_target, whose gap to real speech is open"
         return False, f"{why}, {gap}: make one with 'syn2real run', or prove this with --devel"
-    expected = expected_change(picked)
-    if expected is None:
-        return True, "a vector was applied, but it does not say what it gained: prove it with --devel"
-    where = "the vector changed WER by {} where it was made"
-    if len(picked) > 1:
-        where = "each of the vectors alone changed WER by {} where it was made"
-    told = where.format(f"{expected[0]:+.1f} to {expected[1]:+.1f} %")
-    if expected[1] >= 0:
-        return False, f"{told}, which includes no gain: prove it with --devel"
+    promised = promised_change(picked)
+    if promised is None:
+        return (
+            False,
+            "the vector does not say how adapted compares with pretrained where it was made: prove it with --devel",
+        )
+    which = "the vector" if len(picked) == 1 else "each of the vectors alone"
+    told = f"where {which} was made, WER changed by {_range(promised)} against pretrained"
+    if (expected := expected_change(picked)) is not None:
+        told += f" (against syn_target by {_range(expected)})"
+    if promised[1] >= 0:
+        return False, f"{told}: not surely better, prove it with --devel"
     low_rank = any(isinstance(vector, ReadyVector) and vector.about.form != "full" for vector in picked)
     if keep or low_rank or lam != recorded_lam(picked):
         return True, f"{told}, whole, at its own lam and without --keep: prove this one with --devel"
     return True, told
+
+
+def _range(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:+.1f} to {interval[1]:+.1f} %"
 
 
 def write(page: Page, adapted: Artifact, joint: Artifact | None, overwrite: bool) -> None:

@@ -1,10 +1,12 @@
 """What this machine and this code are: written beside every run, so that a run explains itself."""
 
+import contextlib
 import ctypes
 import gc
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,7 @@ from typing import Literal
 import torch
 
 from syn2real_utils import __version__
+from syn2real_utils.errors import UserError
 
 Precision = Literal["float32", "bfloat16"]
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
@@ -77,6 +80,15 @@ def keep_memory() -> None:
     if hasattr(libc := ctypes.CDLL(None), "mallopt"):  # of glibc alone
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+@contextlib.contextmanager
+def enough_memory(what: str, remedy: str) -> Iterator[None]:
+    """Turn a GPU's lack of memory into the user's error; `remedy`: which setting to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{what}: the GPU's memory does not suffice: {remedy}") from error
 
 
 def give_back_memory() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import jinja2
 
-from syn2real_utils import __version__, machine, results, stages, statistics, tables
-from syn2real_utils.lineage import read_lineage
+from syn2real_utils import __version__, machine, results, selection, stages, statistics, tables
+from syn2real_utils.lineage import architecture, read_lineage
 from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import DONE, write_text_atomic
@@ -45,6 +45,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         seed=seed,
         language=profile.corpus.language,
         base_model=origin(profile.backbone.name).hub or profile.backbone.name,
+        model_type=architecture(stages.pretrained(profile)).split("/")[0],
         parent=str(lineage.parent)[:12] if lineage else "unknown",
         corpus=f"{profile.corpus.name}-{profile.corpus.language}",
         sources=", ".join(stages.source_domains(profile, target)),
@@ -52,6 +53,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         gap=gap,
         change=tables.points(gap),
         confidence=f"{100 * evaluation.confidence:g}",
+        chosen=tables.CHOSEN_ON[selection.how_chosen(evaluation.protocol)],
         protocol=f"protocol {evaluation.protocol}",
         training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         version=__version__,

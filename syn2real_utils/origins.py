@@ -30,6 +30,7 @@ ORIGINS = {
     "base": Origin("Whisper base", "MIT", hub="openai/whisper-base"),
     "tiny.en": Origin("Whisper tiny.en", "MIT", hub="openai/whisper-tiny.en"),
     "tuxpaint": Origin("recordings of Tux Paint", "GPL-2"),
+    "asterisk": Origin("prompts of Asterisk", "CC-BY-SA-3.0"),  # those in Italian and Russian: CC-BY-3.0
     "slurp": Origin("recordings of SLURP", "CC-BY-NC-4.0", noncommercial=True),
     "kokoro": Origin("Kokoro-82M", "Apache-2.0"),
     "pico": Origin("SVOX Pico", "Apache-2.0"),

@@ -15,7 +15,13 @@ from torch import Tensor
 
 State = Mapping[str, Tensor]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-BODIES = ("model", "wav2vec2", "wav2vec2_conformer")  # first part of the keys below which the modules lie
+BODIES = (
+    "model",
+    "wav2vec2",
+    "wav2vec2_conformer",
+    "hubert",
+    "wavlm",
+)  # first part of the keys below which the modules lie
 # The end of a key that holds a part of a weight-normed weight. 0 or g: its norm; 1 or v: its direction.
 WEIGHT_NORM = re.compile(r"\.(?:parametrizations\.weight\.original|weight_)([01gv])$")
 

@@ -1,7 +1,7 @@
 """A profile: one experiment's whole configuration, read from YAML and checked before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,19 +10,34 @@ from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
 Count = Annotated[int, Field(gt=0)]
-Protocol = Literal["strict", "catalogue"]
+Length = Annotated[float, Field(gt=0)]
+Span = tuple[Length, Length]  # metres, from and to
+Rival = Literal[
+    "null-seeds", "null-shuffled", "null-random", "wise-ft", "weight-average", "joint", "two-stage", "specaugment", "noise", "rir",
+]  # fmt: skip
+Place = Literal[
+    "encoder", "decoder", "attention", "feed-forward", "front-end", "embeddings", "norms", "rising", "falling", "front", "back",
+]  # fmt: skip
+Protocol = Literal["strict", "catalogue", "paper"]
+Reproduced = Literal["table1", "table2", "table3", "fig4", "fig5", "ensemble"]
 
 
 class Part(BaseModel):
     """A section of a profile; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()  # fields that came after the first artifacts
+
+    def key(self, *left_out: str) -> dict:
+        """The values in a store's key. Later fields are no part of it at their defaults: what was made before stays valid."""
+        default = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return self.model_dump(exclude={*default, *left_out})
 
 
 class CorpusPart(Part):
     """Which real speech."""
 
-    name: Literal["tuxpaint", "slurp", "folder"]
+    name: Literal["tuxpaint", "asterisk", "slurp", "folder"]
     language: str  # ISO 639-1, e.g. "es"
     path: str | None = None  # folder of the user's AudioFolder, or of the corpus as its authors release it
     source: Literal["official", "hub"] = (
@@ -82,18 +97,46 @@ class TtsPart(Part):
 class BackbonePart(Part):
     """Which ASR model is `pretrained`."""
 
+    later = ("batchnorm",)
     name: str  # package-carried (base, tiny.en), a local folder, or a hub name such as openai/whisper-small
     context_margin: float = Field(0.2, ge=0)  # seconds of silence kept behind a clip when the context is cut to it
     context_step: float = Field(0.4, gt=0)  # seconds; contexts are rounded up to a multiple of it
     # of the products; weights, their updates, sums and norms are float32 always
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the machine computes in it
+    # statistics of a Conformer's BatchNorm in syn_target + lam * tau: of syn_target (released code), or anew on the synthetic
+    # speech of the target; lam 0 is syn_target itself either way
+    batchnorm: Literal["target", "re-estimate"] = "target"
+
+
+class EarlyStoppingPart(Part):
+    """The checkpoint of the lowest WER on real speech of the target's devel part is kept; only in protocol `paper`."""
+
+    steps: Count  # between evaluations
+    patience: Count  # evaluations without a lower WER after which a fine-tune ends
+
+
+class MixedPart(Part):
+    """Protocol `paper`: a first stage on real and synthetic source speech, from which the target model goes on."""
+
+    factor: float = Field(0.1, gt=0)  # of the learning rate in the second stage; released code
+    max_steps: Count | None = None  # of the first stage; None: as every fine-tune
+    patience: Count | None = None  # of the first stage; None: as every fine-tune
 
 
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
+    later = ("gradient_accumulation", "mask_time_prob", "mask_feature_prob", "max_steps", "early_stopping")
     epochs: float = Field(gt=0)
-    batch_size: Count
+    batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
+    gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
+    gradient_checkpointing: bool = (
+        False  # compute activations twice: less memory, about a third more time, the same bytes
+    )
+    processes: Count = 1  # that share each update's batches, one for each GPU; must divide gradient_accumulation
+    # SpecAugment, in stretches of 10 frames or features, as transformers draws them
+    mask_time_prob: float = Field(0.0, ge=0, lt=1)  # share of a clip's frames that is masked, if stretches never met
+    mask_feature_prob: float = Field(0.0, ge=0, lt=1)  # the same of its features (of Whisper: mel bins)
     learning_rate: float = Field(gt=0)
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -101,6 +144,51 @@ class TrainingPart(Part):
     save_steps: int = Field(
         0, ge=0
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
+    max_steps: Count | None = None  # ends a fine-tune whose epochs would take more
+    early_stopping: EarlyStoppingPart | None = None
+    mixed: MixedPart = MixedPart()
+
+    def first_stage(self) -> "TrainingPart":
+        """How the model on mixed source speech is fine-tuned (protocol `paper`)."""
+        stopping, own = self.early_stopping, self.mixed
+        if stopping and own.patience:
+            stopping = stopping.model_copy(update={"patience": own.patience})
+        return self.model_copy(update={"max_steps": own.max_steps or self.max_steps, "early_stopping": stopping})
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.gradient_accumulation % self.processes:
+            raise ValueError(
+                f"gradient_accumulation {self.gradient_accumulation} must be a multiple of processes {self.processes}"
+            )
+        if self.early_stopping and self.processes > 1:
+            raise ValueError("early_stopping needs processes 1: one process judges the model that it trains")
+        return self
+
+
+Selector = Annotated[
+    str,
+    Field(pattern=r"^(leave-one-source-out|synthetic-target-devel|confidence|entropy|norm-matched|fixed-\d+(\.\d+)?)$"),
+]
+Ensemble = Literal["mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
+
+
+class AugmentationPart(Part):
+    """How synthetic speech is augmented, for the rivals that train on it."""
+
+    seed: int = 0
+    snr_db: tuple[float, float] = (5.0, 20.0)  # our choice: from a loud street to a quiet room
+    rt60_s: tuple[Length, Length] = (0.2, 0.6)  # seconds of echo; our choice: furnished rooms of homes
+    room_m: tuple[Span, Span, Span] = ((3.0, 8.0), (3.0, 6.0), (2.4, 3.5))  # length, width, height; our choice: homes
+    max_order: Count = 12  # reflections that are followed; our choice: later ones are faint, and take most of the time
+    tail_s: float = Field(0.2, ge=0)  # of echo that is kept behind a clip
+    mask_time_prob: float = Field(0.05, ge=0, lt=1)  # of SpecAugment; transformers: the default of WhisperConfig
+    mask_feature_prob: float = Field(0.1, ge=0, lt=1)  # our choice: about one stretch of 10 mel bins in a clip
+
+    def settings(self, how: str) -> dict:
+        """What clips that are augmented `how` depend on."""
+        own = {"noise": {"snr_db"}, "rir": {"rt60_s", "room_m", "max_order", "tail_s"}}[how]
+        return self.model_dump(mode="json", include=own | {"seed"})
 
 
 class EvaluationPart(Part):
@@ -111,9 +199,22 @@ class EvaluationPart(Part):
     lam_grid: list[float]  # of the target
     selection_grid: list[float]  # of the left-out source domains: the lam that can be chosen
     selection_folds: Count = 1  # of the folds of each left-out source domain, how many choose lam
+    # the source domains that are left out in turn to choose lam: so many of the largest, or these; None: all
+    selection_domains: Count | Annotated[list[str], Field(min_length=1)] | None = None
+    selectors: list[Selector] = ["leave-one-source-out"]  # ways to choose lam that are compared; the first is used
+    ensembles: list[Ensemble] = ["mean"]  # ways to make one vector of several; the first is the model `ensemble`
+    ties_density: float = Field(0.2, gt=0, le=1)  # TIES paper: the 20 % of largest magnitude stay
+    dare_density: float = Field(0.1, gt=0, le=1)  # DARE paper: 90 % of a fine-tune's changes can be dropped
+    source_counts: list[Count] = []  # how many source domains the mean is taken over, each a point of a curve
+    source_orders: Count = 3  # seeded orders of the source domains, of whose first so many the mean is taken
+    study_seeds: Count = 1  # of the seeds, how many hear selectors, ensembles but the first, and source counts
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
     confidence: float = Field(0.95, gt=0, lt=1)
+    rivals: list[Rival] = []  # null vectors and other methods beside the task vector; rivals.py says what each is
+    places: list[Place] = []  # parts of the vector that are added alone; directions.py says what each is
+    transfer: bool = False  # add the vector of one TTS to the target model of another
+    loss_plane: Annotated[int, Field(ge=0)] = 0  # points a side of the plane of the target's loss; 0: none
 
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
@@ -125,6 +226,16 @@ class EvaluationPart(Part):
             raise ValueError("selection_grid must be part of lam_grid")
         if self.selection_folds > self.folds:
             raise ValueError("selection_folds must not exceed folds")
+        return self
+
+    @model_validator(mode="after")
+    def _studies_start_from_the_default(self):
+        for name, first in (("selectors", "leave-one-source-out"), ("ensembles", "mean"), ("source_counts", None)):
+            values = getattr(self, name)
+            if first and values[:1] != [first]:
+                raise ValueError(f"{name} must start with {first}, which every table holds")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} must name each of its values once, not {names(values)}")
         return self
 
 
@@ -163,13 +274,18 @@ class Profile(Part):
     corpus: CorpusPart
     targets: Annotated[list[str], Field(min_length=1)]
     sources: list[str] | Literal["all"] = "all"  # a target is never among its own sources
+    # no domain of a target's group is a source of it, so that the targets of a group share their source models: domains by
+    # the group's name, or into how many groups of about as many words the targets are divided; None: each is its own
+    groups: Count | dict[str, Annotated[list[str], Field(min_length=1)]] | None = None
     tts: Annotated[list[TtsPart], Field(min_length=1)]
     backbone: BackbonePart
     training: TrainingPart
     evaluation: EvaluationPart
+    augmentation: AugmentationPart = AugmentationPart()
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
+    reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
     @model_validator(mode="after")
     def _each_once(self):
@@ -179,6 +295,8 @@ class Profile(Part):
             "sources": sources,
             "seeds": self.seeds,
             "tts": [p.name for p in self.tts],
+            "evaluation.rivals": self.evaluation.rivals,
+            "evaluation.places": self.evaluation.places,
         }
         for key, values in named.items():
             if len(set(values)) < len(values):
@@ -188,8 +306,28 @@ class Profile(Part):
                 raise ValueError(
                     f"tts.round_trip.asr must be another ASR than the one under test, {self.backbone.name}"
                 )
+        if isinstance(self.groups, dict):
+            grouped = [domain for group in self.groups.values() for domain in group]
+            if len(set(grouped)) < len(grouped):
+                raise ValueError(f"groups must name each domain once, not {names(grouped)}")
+        if isinstance(self.groups, int) and self.groups > len(self.targets):
+            raise ValueError(f"groups must be at most {len(self.targets)}, as there are targets, not {self.groups}")
+        if "synthetic-target-devel" in self.evaluation.selectors and len(self.tts) < 2:
+            raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
+        if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
+            raise ValueError("the ensemble seed-averaged needs several seeds")
+        if "null-seeds" in self.evaluation.rivals and len(self.seeds) < 2:
+            raise ValueError("the rival null-seeds is the difference of two seeds: give `seeds` two of them at least")
+        if self.evaluation.rivals and self.backbone.batchnorm != "target":
+            raise ValueError("rivals are compared with backbone.batchnorm target: their models hear other speech")
+        if self.evaluation.transfer and len(self.tts) < 2:
+            raise ValueError("evaluation.transfer goes from one TTS to another: give `tts` two of them at least")
         if "all" in self.targets:
             raise ValueError("targets must not hold 'all', which stands for all of them in the tables")
+        if self.training.early_stopping and self.evaluation.protocol != "paper":
+            raise ValueError(
+                "training.early_stopping looks at real speech of the target: leave it out, or set evaluation.protocol to paper"
+            )
         return self
 
     def tts_part(self, name: str) -> TtsPart:
@@ -219,17 +357,30 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
     """Read and check a profile.
 
     Args:
-        name: a profile of the package (`quickstart`) or the path of a YAML file.
+        name: a profile of the package (`quickstart`) or the path of a YAML file; its key `extends` names another whose
+            values hold where it has none.
         overrides: dotted key -> value, e.g. {"training.epochs": 1}.
 
     Raises:
         UserError: no such profile, no YAML, or an unknown, missing or ill-typed key.
     """
+    values = _read(name)
+    for key, value in (overrides or {}).items():
+        _set(values, key, value)
+    try:
+        return _rooted(Profile.model_validate(values))
+    except ValidationError as error:
+        raise UserError(f"profile {name}: {_explain(error)}") from error
+
+
+def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
+    """Values of a profile's YAML; what it `extends` is read first, and its own keys replace those."""
     path = FOLDER / f"{name}.yaml"
     if not path.exists():
         path = Path(name)
     if not path.is_file():
-        raise UserError(f"no profile '{name}': use one of {names(profile_names())}, or the path of a YAML file")
+        asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
+        raise UserError(f"{asked}: use one of {names(profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -238,12 +389,17 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
-    for key, value in (overrides or {}).items():
-        _set(values, key, value)
-    try:
-        return _rooted(Profile.model_validate(values))
-    except ValidationError as error:
-        raise UserError(f"profile {name}: {_explain(error)}") from error
+    if (base := values.pop("extends", None)) is None:
+        return values
+    if str(base) in (*above, str(name)):
+        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
+    return _merged(_read(str(base), (*above, str(name))), values)
+
+
+def _merged(base: dict, own: dict) -> dict:
+    """`own` over `base`; sections are merged, anything else is replaced."""
+    both = {k: _merged(base[k], v) for k, v in own.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return base | own | both
 
 
 def parse_overrides(pairs: list[str]) -> dict[str, object]:
@@ -308,7 +464,11 @@ def _keys_beside(location: tuple) -> list[str]:
         "backbone": BackbonePart,
         "training": TrainingPart,
         "evaluation": EvaluationPart,
+        "augmentation": AugmentationPart,
         "resources": ResourcesPart if len(location) == 2 else JobPart,
+        "training.early_stopping": EarlyStoppingPart,
+        "training.mixed": MixedPart,
     }
-    owner = Profile if len(location) == 1 else parts.get(str(location[0]), Profile)
+    places = [".".join(map(str, location[:n])) for n in (2, 1) if len(location) > n]
+    owner = next((parts[place] for place in places if place in parts), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

@@ -1,14 +1,13 @@
 """The proof on a user's own real clips: what each model hears in them, against the pretrained one."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-import jiwer
 import pandas as pd
 import torch
 
 from syn2real_utils import checkpoints, machine, selection, stages, statistics
+from syn2real_utils.anatomy import words_between
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
@@ -64,7 +63,7 @@ def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: 
         "vector": digest,
         "lams": grid,
         "clips": fingerprint([stages.corpus(profile).fingerprint, *rows.utterance]),
-        "backbone": profile.backbone.model_dump(),
+        "backbone": profile.backbone.key(),
         "threads": profile.threads,
     }
 
@@ -138,22 +137,3 @@ def by_domain(scored: pd.DataFrame) -> pd.DataFrame | None:
         interval = {"relative_change": found.relative, "ci_low": found.low, "ci_high": found.high}
         table.append({"domain": domain, **counts, **wers, **interval})
     return pd.DataFrame(table)
-
-
-def words_between(before: pd.DataFrame, after: pd.DataFrame) -> tuple[Counter[str], Counter[str]]:
-    """Reference words that only the second system heard (gained), and that only the first did (lost)."""
-    gained: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    both = before.merge(after, on="utterance", suffixes=("", "_after"), validate="one_to_one")
-    for row in both.itertuples():
-        words = row.reference.split()
-        had, has = (_heard(row.reference, said) for said in (row.hypothesis, row.hypothesis_after))
-        gained.update(words[i] for i in has - had)
-        lost.update(words[i] for i in had - has)
-    return gained, lost
-
-
-def _heard(reference: str, hypothesis: str) -> set[int]:
-    """Places of the reference's words that were heard."""
-    (chunks,) = jiwer.process_words(reference, hypothesis).alignments
-    return {i for chunk in chunks if chunk.type == "equal" for i in range(chunk.ref_start_idx, chunk.ref_end_idx)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import selection, tables
+from syn2real_utils import selection, statistics, tables
 from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import LINEAGE
@@ -55,7 +55,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
             domains=lineage.domains,
             seed=seed,
             lam=lam,
-            lam_how=selection.CHOSEN,
+            lam_how=selection.how_chosen(profile.evaluation.protocol),
             target=target,
             protocol=profile.evaluation.protocol,
             relative_change=_number(change.relative_change),
@@ -64,6 +64,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
             confidence=profile.evaluation.confidence,
             wer_syn_target=float(change.wer_baseline),
             wer_adapted=float(change.wer_model),
+            **_gain(folder, profile, target, tts, seed, lam),
             data=data,
             noncommercial=any(part.noncommercial for part in data),
             profile=profile.name,
@@ -99,6 +100,21 @@ def _row(folder: Path, table: str, target: str, tts: str, seed: int, lam: float 
         what = f"target {target}, TTS {tts}, seed {seed}{'' if lam is None else f', lam {lam:g}'}"
         raise UserError(f"{file} has {len(rows)} rows of adapted for {what}, expected one: run {folder.name} again")
     return rows.iloc[0]
+
+
+def _gain(folder: Path, profile: Profile, target: str, tts: str, seed: int, lam: float) -> dict[str, float | None]:
+    """adapted against pretrained on the target; nothing where the run's rows are gone."""
+    file = folder / "tables" / "utterances.csv"
+    if not file.is_file():
+        return {}
+    rows = tables.read_csv(file)
+    rows = rows[(rows.target == target) & (rows.tts == tts) & (rows.seed.astype(str) == str(seed))]
+    adapted = rows[(rows.model == "adapted") & (rows.lam.round(selection.DIGITS) == lam)]
+    pretrained = rows[rows.model == "pretrained"]
+    part = profile.evaluation
+    found = statistics.paired_change(adapted, pretrained, part.bootstrap_samples, part.confidence)
+    numbers = {"gain": found.relative, "gain_low": found.low, "gain_high": found.high}
+    return {"wer_pretrained": statistics.corpus_wer(pretrained)} | {n: _number(v) for n, v in numbers.items()}
 
 
 def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Path:

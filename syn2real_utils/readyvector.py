@@ -59,6 +59,11 @@ class About(BaseModel):
     confidence: float  # of the interval, e.g. 0.95
     wer_syn_target: float
     wer_adapted: float
+    # adapted against pretrained on the same clips; None: undefined, or published before this was noted
+    wer_pretrained: float | None = None
+    gain: float | None = None  # relative change of WER in percent
+    gain_low: float | None = None  # its interval
+    gain_high: float | None = None
     data: tuple[Data, ...]
     noncommercial: bool
     profile: str
@@ -110,6 +115,12 @@ class ReadyVector:
     def expected(self) -> tuple[float, float]:
         """Interval of the relative change of WER in percent (low, high) on its own target; nan: undefined."""
         low, high = self.about.change_low, self.about.change_high
+        return math.nan if low is None else low, math.nan if high is None else high
+
+    @property
+    def promised(self) -> tuple[float, float]:
+        """As `expected`, but of adapted against pretrained."""
+        low, high = self.about.gain_low, self.about.gain_high
         return math.nan if low is None else low, math.nan if high is None else high
 
     @property

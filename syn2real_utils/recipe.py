@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syn2real_utils import checkpoints
+from syn2real_utils.backbones import sources
 from syn2real_utils.profile import TrainingPart
 
 EPOCHS = (
@@ -14,6 +15,7 @@ EPOCHS = (
 BATCH = 8  # our choice: as there; the released code has 16 for thousands of clips
 FEW_CLIPS, SMALL_BATCH = 200, 4  # our choice, as in the quickstart: so few clips need smaller batches for steps enough
 LEARNING_RATES = {384: 3e-5, 512: 2e-5}  # width of the model -> released code, Whisper tiny and base
+LEARNING_RATE_CTC = 3e-5  # released code, Wav2Vec2-Conformer
 LEARNING_RATE = 1e-5  # released code, Whisper small; our choice for what is larger
 WEIGHT_DECAY = 0.1  # released code, Whisper tiny and base; the decay pulls little in so few steps
 WARMUP = 0.1  # our choice: the released code warms up for 500 steps, more than most domains have
@@ -35,10 +37,11 @@ WAV = 0.032  # MB a second
 def training(backbone: Path, clips: int) -> TrainingPart:
     """How a backbone is fine-tuned on so many clips."""
     width = json.loads((backbone / "config.json").read_text(encoding="utf-8")).get("d_model", 0)
+    rate = LEARNING_RATE_CTC if sources.kind(backbone) == sources.CTC else LEARNING_RATES.get(width, LEARNING_RATE)
     return TrainingPart(
         epochs=EPOCHS,
         batch_size=BATCH if clips >= FEW_CLIPS else SMALL_BATCH,
-        learning_rate=LEARNING_RATES.get(width, LEARNING_RATE),
+        learning_rate=rate,
         warmup_ratio=WARMUP,
         weight_decay=WEIGHT_DECAY,
         save_steps=SAVE_STEPS,

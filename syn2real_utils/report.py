@@ -1,9 +1,11 @@
-"""A run's tables, figures and HTML report, made from its CSV alone: no model, no GPU, no network.
+"""A run's tables, figures and HTML report, made from its CSV alone: no model, no GPU, no network, no torch.
 
-`tables/` holds the rows that need models (utterances, selection, contexts, cosines, geometry) and what is computed from them.
+`tables/` holds the rows that need models or speech (`ROWS`) and what is computed from them (`COMPUTED`). A folder without
+`tables/`, such as the committed figures/, holds CSV and figures side by side; there, what lacks its rows is left out.
 """
 
 import base64
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,16 +13,36 @@ import jinja2
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import diagrams, figures, selection, statistics, tables
-from syn2real_utils.errors import UserError
+from syn2real_utils import (
+    anatomy,
+    audit,
+    diagrams,
+    extras,
+    figures,
+    figures_errors,
+    papertables,
+    rawscoring,
+    selection,
+    statistics,
+    tables,
+)
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, load_profile
-from syn2real_utils.store import write_text_atomic
+from syn2real_utils.store import home, write_text_atomic
 
 PROFILE = "profile.yaml"
-ROWS = ("utterances", "selection", "contexts", "cosines", "geometry")  # tables that need models
-COMPUTED = ("wer", "cer", "changes", "lam", "context_gaps", "examples")  # tables that are computed from those
+MANIFEST = "manifest.json"  # of a folder of committed CSV: names the profile
+ROWS = ("utterances", "selection", "contexts", "cosines", "geometry", "synthetic")  # tables that need models or speech
+COMPUTED = (
+    "wer", "cer", "changes", "lam", "context_gaps", "examples", "audit", "hallucinations", "quality", "anatomy", "words",
+)  # fmt: skip
+RAW = ("raw_wer", "raw_changes")  # and in protocol paper
+NEW = ("synthetic",)  # rows that runs of 0.1 lack
+NEEDS = {  # what is made from other rows than those of utterances
+    "context_gaps": "contexts", "quality": "synthetic", "geometry": "geometry", "cosine_heatmap": "cosines",
+}  # fmt: skip
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
-SHOWN = 5  # gains and losses in the report, per target and TTS
+SHOWN = 8  # gains and losses in the report, per target and TTS
 
 
 def write_rows(folder: Path, rows: dict[str, pd.DataFrame]) -> None:
@@ -36,28 +58,102 @@ def redraw(folder: Path) -> list[Path]:
         UserError: no run, or a table is missing.
     """
     profile, rows = load_run(folder)
-    samples, confidence = profile.evaluation.bootstrap_samples, profile.evaluation.confidence
-    found = {
-        "wer": statistics.wer_table(rows["utterances"], samples, confidence),
-        "cer": statistics.cer_table(rows["utterances"], samples, confidence),
-        "changes": statistics.changes_table(rows["utterances"], samples=samples, confidence=confidence),
-        "lam": selection.lam_table(rows["utterances"]),
-        "context_gaps": statistics.context_gaps(rows["contexts"], samples, confidence),
-        "examples": tables.examples(rows["utterances"], SHOWN),
-    }
+    found = computed(rows, profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
+    shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], profile.evaluation.confidence))]
+    if profile.evaluation.protocol == "paper":
+        found |= _against_raw(rows["utterances"], profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
+        shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+    found |= extras.compute(profile, rows)
     for name, table in found.items():
         _write(folder, name, table)
-    table = tables.results_table(found["wer"], found["changes"], confidence)
-    write_text_atomic(folder / "tables" / "results.md", tables.as_markdown(table) + "\n")
-    return [figures.save(draw(), folder / "figures" / f"{name}.png") for name, draw in drawings(rows | found).items()]
+    if (beside := paper_table(folder)) is not None:
+        _write(folder, "paper", beside)
+        shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
+    write_text_atomic(_tables(folder) / "results.md", "\n\n".join(shown) + "\n")
+    needs = NEEDS | {name: name for name in extras.row_names(profile)}
+    drawn = {
+        name: draw for name, draw in drawings(profile, rows | found).items() if needs.get(name, "utterances") in rows
+    }
+    return [figures.save(draw(), _figures(folder) / f"{name}.png") for name, draw in drawn.items()]
 
 
-def files() -> list[str]:
+def _against_raw(said: pd.DataFrame, samples: int, confidence: float) -> dict[str, pd.DataFrame]:
+    """The tables `RAW`."""
+    return {
+        "raw_wer": rawscoring.raw_wer(said, samples, confidence),
+        "raw_changes": rawscoring.raw_changes(said, samples, confidence),
+    }
+
+
+def computed(rows: dict[str, pd.DataFrame], samples: int, confidence: float) -> dict[str, pd.DataFrame]:
+    """Every table of `COMPUTED` that the rows at hand allow."""
+    said = rows["utterances"]
+    changes = statistics.changes_table(said, samples=samples, confidence=confidence)
+    make: dict[str, Callable[[], pd.DataFrame]] = {
+        "wer": lambda: statistics.wer_table(said, samples, confidence),
+        "cer": lambda: statistics.cer_table(said, samples, confidence),
+        "changes": lambda: changes,
+        "lam": lambda: selection.lam_table(said),
+        "context_gaps": lambda: statistics.context_gaps(rows["contexts"], samples, confidence),
+        "examples": lambda: tables.examples(said, SHOWN),
+        "audit": lambda: audit.audit_table(said),
+        "hallucinations": lambda: audit.hallucinations_table(said),
+        "quality": lambda: audit.quality_table(rows["synthetic"], changes),
+        "anatomy": lambda: anatomy.anatomy_table(said, samples=samples, confidence=confidence),
+        "words": lambda: anatomy.words_table(said),
+    }
+    return {name: make[name]() for name in COMPUTED if NEEDS.get(name, "utterances") in rows}
+
+
+def paper_table(folder: Path) -> pd.DataFrame | None:
+    """What the paper published beside what this run found, and other runs in the folder of runs that belong to the same table.
+
+    None where the profile reproduces nothing of the paper. `attrs["title"]` and `attrs["note"]` say what it is.
+    """
+    profile = profile_of(folder)
+    if profile.reproduces is None:
+        return None
+    known = papertables.published(profile.reproduces)
+    runs = _same_table(folder, profile)
+    backbones = [b for b in dict.fromkeys([profile.backbone.name, *known.backbone, *runs]) if b]
+    every = [(domain, part.name, b) for b in backbones for part in profile.tts for domain in profile.targets]
+    cells = pd.DataFrame(every, columns=["domain", "tts", "backbone"])
+    if profile.reproduces == "fig4":
+        table = papertables.lams(known, cells[cells.backbone == profile.backbone.name], read(folder, "lam"))
+    elif profile.reproduces == "fig5":
+        table = papertables.tts_cosines(known, read(folder, "cosines"))
+    else:
+        model = "ensemble" if profile.reproduces == "ensemble" else "adapted"
+        raw, plain = (
+            pd.concat([read(place, name).assign(backbone=b) for b, place in runs.items()])
+            for name in ("raw_changes", "changes")
+        )
+        table = papertables.reductions(known, cells, raw, plain, model)
+    table.attrs["title"] = papertables.TITLES[profile.reproduces]
+    return table
+
+
+def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
+    """Backbone -> folder of each finished run for the same table of the paper; this run's own first."""
+    found = {profile.backbone.name: folder}
+    for file in sorted(folder.parent.glob(f"*/{PROFILE}")):
+        if not all((file.parent / "tables" / f"{name}.csv").is_file() for name in ("raw_changes", "changes")):
+            continue
+        other = load_profile(file)
+        if other.reproduces == profile.reproduces:
+            found.setdefault(other.backbone.name, file.parent)
+    return found
+
+
+def files(profile: Profile) -> list[str]:
     """Tables and figures of a finished run, below its folder."""
-    return [f"tables/{name}.csv" for name in (*ROWS, *COMPUTED)] + [f"figures/{name}.png" for name in drawings({})]
+    names = [*ROWS, *COMPUTED, *(RAW if profile.evaluation.protocol == "paper" else ())]
+    names += ["paper"] if profile.reproduces else []
+    names += [*extras.row_names(profile), *extras.computed_names(profile)]
+    return [f"tables/{name}.csv" for name in names] + [f"figures/{name}.png" for name in drawings(profile, {})]
 
 
-def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
+def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
     return {
         "quadrants": diagrams.quadrants,
@@ -67,19 +163,48 @@ def drawings(found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
         "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
         "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
         "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
+        "audit": lambda: figures_errors.audit(found["audit"]),
+        "anatomy": lambda: figures_errors.anatomy(found["anatomy"]),
+        "words": lambda: figures_errors.words(found["words"]),
+        "quality": lambda: figures_errors.quality(found["quality"]),
+        **extras.drawings(profile, found),
     }
 
 
+def find(name: str) -> Path:
+    """Folder of a run by its name or path, or a folder of CSV such as figures/."""
+    for folder in (home() / "runs" / name, Path(name)):
+        if any((folder / file).is_file() for file in (PROFILE, MANIFEST)):
+            return folder
+    there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{PROFILE}"))
+    raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
+
+
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
-    """The profile and the rows of a finished run."""
-    if not (folder / PROFILE).is_file():
-        raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
-    return load_profile(folder / PROFILE), {name: read(folder, name) for name in ROWS}
+    """The profile and the rows of a finished run, or of a folder of CSV those that are there, utterances at least."""
+    flat, profile = _tables(folder) == folder, profile_of(folder)
+    wanted = [
+        n
+        for n in (*ROWS, *extras.row_names(profile))
+        if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()
+    ]
+    return profile, {name: read(folder, name) for name in wanted}
+
+
+def profile_of(folder: Path) -> Profile:
+    """The profile that made a run: its own file, or the one that the manifest of a folder of CSV names."""
+    if (folder / PROFILE).is_file():
+        return load_profile(folder / PROFILE)
+    if (folder / MANIFEST).is_file():
+        return load_profile(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["profile"])
+    raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
     """One table of a run."""
-    file = folder / "tables" / f"{name}.csv"
+    file = _file(folder, name)
+    if not file.is_file() and _tables(folder) == folder:
+        raise UserError(f"{folder} has no {name}.csv or {name}.csv.gz: copy it from tables/ of the run")
     if not file.is_file():
         raise UserError(f"the run {folder} has no tables/{name}.csv: finish it with 'syn2real run {folder.name}'")
     return tables.read_csv(file)
@@ -87,7 +212,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
 
 def results(folder: Path) -> pd.DataFrame:
     """The table of results of a run."""
-    confidence = load_profile(folder / PROFILE).evaluation.confidence
+    confidence = profile_of(folder).evaluation.confidence
     return tables.results_table(read(folder, "wer"), read(folder, "changes"), confidence)
 
 
@@ -111,13 +236,17 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         clips: utterance -> its clip, of those that are shown.
         about: machine, commit and versions.
     """
-    table = results(folder)
-    shown = read(folder, "examples")
+    table, profile = results(folder), profile_of(folder)
+    shown, strange = (
+        [row | {"audio": _data(clips[str(row["utterance"])])} for row in read(folder, name).to_dict("records")]
+        for name in ("examples", "hallucinations")
+    )
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    pictures = [(name, _data(folder / "figures" / f"{name}.png", "image/png")) for name in drawings({})]
+    drawn = {name: folder / "figures" / f"{name}.png" for name in drawings(profile, {})}
+    pictures = [(name, _data(file, "image/png")) for name, file in drawn.items() if file.is_file()]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=folder.name,
-        profile=load_profile(folder / PROFILE),
+        profile=profile,
         settings=(folder / PROFILE).read_text(encoding="utf-8"),
         columns=list(table.columns),
         rows=table.values.tolist(),
@@ -125,8 +254,9 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         lams=read(folder, "lam").to_dict("records"),
         gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
-        captions=CAPTIONS,
-        examples=[row | {"audio": _data(clips[str(row["utterance"])])} for row in shown.to_dict("records")],
+        captions=CAPTIONS | extras.CAPTIONS,
+        examples=shown,
+        strange=strange,
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
         about=about,
     )
@@ -142,11 +272,31 @@ CAPTIONS = {
     "geometry": "The models of this run in the plane of syn_source, real_source and syn_target.",
     "cosine_heatmap": "Cosine between the task vectors of single source domains, across the TTS engines.",
     "ensemble": "The mean of one vector per source domain against the pooled vector.",
+    "audit": "What the errors are, and what other ways of scoring say.",
+    "anatomy": "Where adapted gains and loses against syn_target: by domain, words and length.",
+    "words": "The words that gained and lost most.",
+    "quality": "What tau gained over how the synthetic clips of the domain are.",
 }
 
 
+def _tables(folder: Path) -> Path:
+    """Where the tables of a run lie; in a folder of CSV, the folder itself."""
+    flat = not (folder / "tables").is_dir() and (folder / MANIFEST).is_file()
+    return folder if flat else folder / "tables"
+
+
+def _figures(folder: Path) -> Path:
+    return folder if _tables(folder) == folder else folder / "figures"
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A table's file, which may be compressed: the rows of a large run are committed as .csv.gz."""
+    plain, packed = (_tables(folder) / f"{name}{suffix}" for suffix in (".csv", ".csv.gz"))
+    return packed if packed.is_file() and not plain.is_file() else plain
+
+
 def _write(folder: Path, name: str, table: pd.DataFrame) -> None:
-    write_text_atomic(folder / "tables" / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text_atomic(_tables(folder) / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
 
 
 def _data(path: Path, kind: str = "") -> str:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, geometry, machine, report, selection, stages, statistics
+from syn2real_utils import checkpoints, extras, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -44,20 +45,23 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
         "syn_source": stages.finetuned(profile, tts, sources, seed),
     }
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+        scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
         for name, model in models.items()
     ]
-    return pd.concat(parts).assign(target=target, tts=tts, seed=seed)
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
     """`adapted` (with syn_target) over the lam grid, or `ensemble` over the selection grid, on the target's real clips."""
     grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
-    rows = _sweep(profile, target, spec(profile, target, tts, seed, model), grid, stages.folds(profile))
-    scored = [rows.assign(model=model)]
+    vector = spec(profile, target, tts, seed, model)
+    rows = sweep(
+        profile, target, vector, grid, stages.folds(profile), sure=model == "adapted" and is_sure(profile, seed)
+    )
+    parts = [rows.assign(model=model)]
     if model == "adapted":
-        scored = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *scored]
-    return pd.concat(scored).assign(target=target, tts=tts, seed=seed)
+        parts = [rows[rows.lam == 0].assign(model="syn_target", lam=float("nan")), *parts]
+    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
 
 
 def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -65,22 +69,46 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
 
     The pooled vector of the others is stood for by the sum of theirs: to first order, a fine-tune on the pooled speech
     moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out.
+    Protocol `paper`: WER over lam on real speech of the target's devel part.
 
     Returns:
         The columns of `selection.SELECTION_COLUMNS`.
     """
-    sources, parts = stages.source_domains(profile, target), []
-    scored, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
-    for domain in sources:
-        others = VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
-        rows = _sweep(profile, domain, others, grid, scored)
+    if profile.evaluation.protocol == "paper":
+        return _devel_scores(profile, target, tts, seed, model)
+    sources = stages.source_domains(profile, target)
+    table = _left_out_scores(profile.model_dump_json(), home(), sources, tts, seed, model)
+    table = table.assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    return table[list(selection.SELECTION_COLUMNS)]
+
+
+@lru_cache(maxsize=256)  # the same for all targets of a group, and asked for again for every table
+def _left_out_scores(settings: str, _: Path, sources: tuple[str, ...], tts: str, seed: int, model: str) -> pd.DataFrame:
+    profile, parts = Profile.model_validate_json(settings), []
+    folds, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
+    for domain in stages.selection_domains(profile, stages.real_rows(profile), sources):
+        rows = sweep(profile, domain, left_out_vector(sources, domain, tts, seed, model), grid, folds)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
-    table = pd.concat(parts, ignore_index=True).assign(tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
+    return pd.concat(parts, ignore_index=True)
+
+
+def left_out_vector(sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
+    """The vector of the other source domains when one is left out."""
+    return VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
+
+
+def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str) -> pd.DataFrame:
+    """`selection_scores` of protocol `paper`; both sides are normalised, for the floor of a raw reference is no model's doing."""
+    rows, base = stages.devel_rows(profile, [target]), stages.syn_target(profile, tts, target, seed, None)
+    vector, grid = spec(profile, target, tts, seed, model), profile.evaluation.selection_grid
+    found = scored(profile, rows, stages.transcripts(profile, base, rows, vector, grid))
+    table = found.groupby("lam", as_index=False)[["errors", "n_words"]].sum()
+    table = table.assign(domain=target, tts=tts, vector=VECTOR_OF[model], target=target, seed=seed)
     return table[list(selection.SELECTION_COLUMNS)]
 
 
 def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> float:
-    """The lam that the left-out source domains choose; nothing of the target is looked at."""
+    """The lam that the left-out source domains choose; nothing of the target is looked at but in protocol `paper`."""
     return selection.choose(selection_scores(profile, target, tts, seed, model))
 
 
@@ -94,7 +122,7 @@ def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(
                 chosen = chosen_lam(profile, target, tts, seed, model)
                 parts.append(selection.mark(target_scores(profile, target, tts, seed, model), model, chosen))
     rows = pd.concat(parts, ignore_index=True)
-    rows = rows.assign(protocol=profile.evaluation.protocol, backbone=profile.backbone.name)
+    rows = rows.assign(backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
 
 
@@ -126,12 +154,31 @@ def write_run(profile: Profile) -> Path:
         "contexts": all_contexts(profile),
         "cosines": domain_cosines(profile),
         "geometry": all_planes(profile),
+        "synthetic": synthetic_quality(profile),
+        **extra_rows(profile),
     }
     write_text_atomic(folder / report.PROFILE, profile.to_yaml())
     about = {"profile": profile.name, "seeds": profile.seeds} | machine.about()
     write_text_atomic(folder / "run.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     report.write_rows(folder, rows)
     return folder
+
+
+def extra_rows(profile: Profile) -> dict[str, pd.DataFrame]:
+    """The tables of the experiments that the profile switches on."""
+    from syn2real_utils import localisation, rivals, selectors, studies  # they stand on this module
+
+    made = {
+        "rivals": rivals.all_rivals,
+        "places": localisation.all_places,
+        "norms": localisation.all_norms,
+        "transfer": localisation.all_transfers,
+        "loss_plane": localisation.all_loss_planes,
+        "selector_scores": selectors.all_scores,
+        "ensembles": studies.all_ensembles,
+        "source_counts": studies.all_source_counts,
+    }
+    return {name: made[name](profile) for name in extras.row_names(profile)}
 
 
 def domain_cosines(profile: Profile) -> pd.DataFrame:
@@ -164,7 +211,7 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
         points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
         return pd.DataFrame(points)
 
-    points = _cached("geometry", f"{tts}-{target}-s{seed}", key, make)
+    points = cached("geometry", f"{tts}-{target}-s{seed}", key, make)
     length, start = (points[points.model == name].iloc[0] for name in ("real_source", "syn_target"))
     moved = [
         {"model": "adapted", "lam": lam, "x": start.x + lam * length.x, "y": start.y, "distance": 0.0}
@@ -196,20 +243,39 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
     model, fold = adapted_model(profile, target, tts, seed), stages.folds(profile)[0]
     rows, lam = stages.test_rows(profile, target, fold), chosen_lam(profile, target, tts, seed)
     parts = [
-        _scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
+        scored(profile, rows, stages.transcripts(profile, model, rows, full=full)).assign(lam=lam, context=context)
         for context, full in ((statistics.CLIP, False), (statistics.FULL, True))
     ]
     return pd.concat(parts).assign(target=target, tts=tts, seed=seed)[list(CONTEXT_COLUMNS)]
 
 
+def synthetic_quality(profile: Profile) -> pd.DataFrame:
+    """Sums over the synthetic clips of each target and TTS, and over the real clips of the same texts.
+
+    Returns:
+        `target, tts, n_clips, n_flagged, seconds, n_letters, real_seconds, real_letters`; letters of the text as it was
+        spoken. Where the synthetic sets say how well a recogniser hears them, `char_errors, n_chars` too.
+    """
+    table = []
+    for target in profile.targets:
+        real = _all_test_rows(profile, target)
+        for tts in (part.name for part in profile.tts):
+            clips = stages.synthetic_rows(profile, tts, [target])
+            letters = clips.spoken.map(lambda text: sum(map(str.isalnum, text)))
+            of_text = letters.groupby(clips.text_id).first()
+            both = real[real.text_id.isin(of_text.index)]
+            row = {"target": target, "tts": tts, "n_clips": len(clips), "n_flagged": int((clips.quality != "ok").sum())}
+            row |= {"seconds": clips.duration.sum(), "n_letters": int(letters.sum())}
+            row |= {"real_seconds": both.duration.sum(), "real_letters": int(of_text[both.text_id].sum())}
+            row |= {name: clips[name].astype(int).sum() for name in ("char_errors", "n_chars") if name in clips}
+            table.append(row)
+    return pd.DataFrame(table).round(3)
+
+
 def all_contexts(profile: Profile) -> pd.DataFrame:
-    """`context_scores` of every target, TTS and seed."""
-    parts = [
-        context_scores(profile, target, part.name, seed)
-        for target in profile.targets
-        for part in profile.tts
-        for seed in profile.seeds
-    ]
+    """`context_scores` of every target and TTS, first seed: the models that the notebooks export."""
+    seed = profile.seeds[0]
+    parts = [context_scores(profile, target, part.name, seed) for target in profile.targets for part in profile.tts]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -217,19 +283,36 @@ def _all_test_rows(profile: Profile, target: str) -> pd.DataFrame:
     return pd.concat([stages.test_rows(profile, target, fold) for fold in stages.folds(profile)], ignore_index=True)
 
 
-def _sweep(
-    profile: Profile, domain: str, vector: VectorSpec, grid: Sequence[float], folds: Sequence[int | None]
+def sweep(
+    profile: Profile,
+    domain: str,
+    vector: VectorSpec,
+    grid: Sequence[float],
+    folds: Sequence[int | None],
+    sure: bool = False,
 ) -> pd.DataFrame:
     """Scored rows of syn_target + lam * vector on a domain, each fold heard by the model that did not see its texts."""
     parts = []
     for fold in folds:
         model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
         rows = stages.test_rows(profile, domain, fold)
-        parts.append(_scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid)))
+        parts.append(scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
     return pd.concat(parts, ignore_index=True)
 
 
-def _scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+def study_seeds(profile: Profile) -> list[int]:
+    """The seeds that hear selectors, ensembles and source counts."""
+    return profile.seeds[: profile.evaluation.study_seeds]
+
+
+def is_sure(profile: Profile, seed: int) -> bool:
+    """Whether the sweep of a target keeps how sure the model was: then a selector needs no other one."""
+    wanted = {"confidence", "entropy"} & set(profile.evaluation.selectors)
+    return bool(wanted) and seed in study_seeds(profile)
+
+
+def scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:
+    """Scored rows of transcripts, of each lam."""
     parts = [
         score(rows, part.set_index("utterance").hypothesis[rows.utterance], profile.corpus.language).assign(lam=lam)
         for lam, part in heard.groupby("lam")
@@ -256,10 +339,10 @@ def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
                     table.append(names | {"module": module, "cosine": angles[i, j]} | norms)
         return pd.DataFrame(table)
 
-    return _cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
+    return cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
 
 
-def _cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """A table that needs models to be made, kept in the store."""
 
     def write(into: Path) -> None:

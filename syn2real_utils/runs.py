@@ -5,19 +5,24 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from syn2real_utils import machine, notebook, report, results, speech, stages
+from syn2real_utils import machine, notebook, paperplan, report, results, speech, stages
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
-from syn2real_utils.plan import plan
+from syn2real_utils.paperplan import Estimate
+from syn2real_utils.plan import Plan, plan
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
+from syn2real_utils.report import find
 from syn2real_utils.store import Store, home, write_text_atomic
 from syn2real_utils.tts.base import load_engine
+
+__all__ = ["fetch", "find", "lacks", "notebook_names", "prepare", "preview", "run", "snakemake", "write_report"]
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
@@ -89,31 +94,53 @@ def lacks(profile: Profile) -> list[str]:
         for suffix in [f"-{target}" for target in targets] or [""]
     ]
     folder = results.run_folder(profile)
-    return [file for file in [*notebooks, *report.files(), "report.html"] if not (folder / file).is_file()]
+    return [file for file in [*notebooks, *report.files(profile), "report.html"] if not (folder / file).is_file()]
 
 
-def preview(profile: Profile, executor: Executor = HERE) -> str:
+@dataclass(frozen=True)
+class Preview:
+    """What a run would do: its jobs, and what the whole profile costs."""
+
+    jobs: dict[str, int]  # notebook, "report" and "total": how often it is executed now
+    cost: Plan | Estimate | None  # None: not known before the corpus is fetched
+
+    def text(self) -> str:
+        """For people."""
+        head = [f"{name:<24}{count:>4}" for name, count in self.jobs.items()]
+        head = head if self.jobs else ["jobs: none, everything is up to date"]
+        if isinstance(self.cost, Estimate):
+            return "\n".join([*head, *self.cost.lines()])
+        return "\n".join([*head, self.cost.line() if self.cost else UNKNOWN])
+
+    def as_data(self) -> dict[str, object]:
+        """For programs."""
+        cost: dict[str, object] | None = None
+        if isinstance(self.cost, Estimate):
+            cost = self.cost.as_data()
+        elif self.cost:
+            cost = asdict(self.cost) | {"hours": self.cost.hours, "gigabytes": self.cost.gigabytes}
+        return {"jobs": self.jobs, "cost": cost}
+
+
+def preview(profile: Profile, executor: Executor = HERE) -> Preview:
     """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
     stages.check(profile)
     check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
+    cost = _cost(profile)
     if not stages.has_corpus(profile) or not _up_to_date(profile):
-        rest = [plan(profile, stages.real_rows(profile)).line()] if stages.has_corpus(profile) else [UNKNOWN]
-        return "\n".join([*_all_jobs(profile), *rest])
+        return Preview(_all_jobs(profile), cost)
     found = snakemake(profile, executor, ["--dry-run", "--quiet", "rules"], capture=True)
     if found.returncode:
         raise JobError(f"the workflow does not work out: {found.stderr.strip() or found.stdout.strip()}")
-    head = _job_table(found.stdout) or ["jobs: none, everything is up to date"]
-    return "\n".join([*head, plan(profile, stages.real_rows(profile)).line()])
+    return Preview(_job_table(found.stdout), cost)
 
 
-def find(name: str) -> Path:
-    """Folder of a run by its name or path."""
-    for folder in (home() / "runs" / name, Path(name)):
-        if (folder / report.PROFILE).is_file():
-            return folder
-    there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{report.PROFILE}"))
-    raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
+def _cost(profile: Profile) -> Plan | Estimate | None:
+    rows = stages.real_rows(profile) if stages.has_corpus(profile) else None
+    if profile.evaluation.protocol == "paper" and (rows is not None or paperplan.known(profile)):
+        return paperplan.estimate(profile, _all_jobs(profile)["total"], rows)
+    return None if rows is None else plan(profile, rows)
 
 
 def write_report(folder: Path) -> Path:
@@ -192,11 +219,10 @@ def _inputs(profile: Profile) -> str:
     return json.dumps(made_from, indent=1, ensure_ascii=False)
 
 
-def _all_jobs(profile: Profile) -> list[str]:
+def _all_jobs(profile: Profile) -> dict[str, int]:
     """Every job of a run that starts anew."""
     counts = {name: len(targets) or 1 for name, targets in _notebooks(profile).items()}
-    counts |= {"report": 1, "total": sum(counts.values()) + 1}
-    return [f"{name:<24}{count:>4}" for name, count in counts.items()]
+    return counts | {"report": 1, "total": sum(counts.values()) + 1}
 
 
 def _notebooks(profile: Profile) -> dict[str, list[str]]:
@@ -205,12 +231,13 @@ def _notebooks(profile: Profile) -> dict[str, list[str]]:
     return {name: profile.targets if "target" in notebook.parameters(path) else [] for name, path in paths.items()}
 
 
-def _job_table(said: str) -> list[str]:
-    """The first table of jobs in what Snakemake says."""
+def _job_table(said: str) -> dict[str, int]:
+    """The first table of jobs in what Snakemake says: name -> how often."""
     lines = said.splitlines()
     starts = [i for i, line in enumerate(lines) if line.startswith("job ")]
     ends = [i for i, line in enumerate(lines) if line.startswith("total ")]
-    return lines[starts[0] : ends[0] + 1] if starts and ends else []
+    rows = [line.split() for line in lines[starts[0] + 1 : ends[0] + 1]] if starts and ends else []
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
 
 
 def _code_hash() -> str:

@@ -1,7 +1,8 @@
 """Which lam: chosen on left-out source domains without target labels, beside the oracle that sees them.
 
-Labels of `lam_source`, for the rows of `adapted` and `ensemble`: "grid", "leave-one-source-out" (chosen), "oracle" (best on
-the target's own labels), or "leave-one-source-out+oracle" where the two are the same lam; empty for the other models.
+Protocol `paper` chooses on real speech of the target's devel part instead. Labels of `lam_source`, for the rows of `adapted`
+and `ensemble`: "grid", "leave-one-source-out" or "target-devel" (chosen), "oracle" (best on the target's own labels), or, where
+the chosen lam is the oracle too, both names joined by a "+"; empty for the other models.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from syn2real_utils.errors import UserError, names
 
 GRID = "grid"
 CHOSEN = "leave-one-source-out"
+DEVEL = "target-devel"  # protocol paper
 ORACLE = "oracle"
 SELECTION_COLUMNS = ("tts", "vector", "target", "seed", "domain", "lam", "errors", "n_words")
 LAM_COLUMNS = (
@@ -59,20 +61,25 @@ def choose(rows: pd.DataFrame) -> float:
 
 
 def is_chosen(lam_source: pd.Series) -> pd.Series:
-    """Whether a label says that lam was chosen on the source domains."""
-    return lam_source.isin([CHOSEN, f"{CHOSEN}+{ORACLE}"])
+    """Whether a label says that lam was chosen, on the source domains or on the target's real devel part."""
+    return lam_source.isin([CHOSEN, f"{CHOSEN}+{ORACLE}", DEVEL, f"{DEVEL}+{ORACLE}"])
 
 
 def is_oracle(lam_source: pd.Series) -> pd.Series:
     """Whether a label says that lam is the best on the target's own labels."""
-    return lam_source.isin([ORACLE, f"{CHOSEN}+{ORACLE}"])
+    return lam_source.isin([ORACLE, f"{CHOSEN}+{ORACLE}", f"{DEVEL}+{ORACLE}"])
+
+
+def how_chosen(protocol: str) -> str:
+    """The label of a lam that a protocol chose."""
+    return DEVEL if protocol == "paper" else CHOSEN
 
 
 def mark(rows: pd.DataFrame, model: str, chosen: float) -> pd.DataFrame:
     """Add `lam_source`: which lam of `model` was chosen, and which is the oracle.
 
     Args:
-        rows: utterance rows of one target, TTS and seed; those of other models get an empty label.
+        rows: utterance rows of one target, TTS, seed and, where there is one, `protocol`; those of other models get an empty label.
         model: `adapted` or `ensemble`.
         chosen: what `choose` answered; must be on the grid of `rows`.
     """
@@ -83,8 +90,9 @@ def mark(rows: pd.DataFrame, model: str, chosen: float) -> pd.DataFrame:
         raise UserError(f"lam {chosen:g} was chosen but {model} was not evaluated there: expected one of {names(grid)}")
     oracle = choose(rows.loc[own, ["lam", "errors", "n_words"]])
     labels = pd.Series(np.where(own, GRID, ""), index=rows.index)
+    how = how_chosen(str(rows.protocol.iloc[0]) if "protocol" in rows else "")
     labels[own & (lam == oracle)] = ORACLE
-    labels[own & (lam == chosen)] = f"{CHOSEN}+{ORACLE}" if chosen == oracle else CHOSEN
+    labels[own & (lam == chosen)] = f"{how}+{ORACLE}" if chosen == oracle else how
     return rows.assign(lam=lam, lam_source=labels)
 
 

@@ -8,16 +8,22 @@ from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from syn2real_utils import text
-from syn2real_utils.corpora.base import check_domains, prepare, read_audiofolder
+from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile, TtsPart
 from syn2real_utils.store import DONE, Artifact, Store, fingerprint
 from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
+
+DEVEL = ("devel", "validation")  # names of the part on which protocol `paper` chooses
+# Protocol `paper` where a corpus has no split of its own: the parts of each domain's texts, a quarter each, by hash. Our choice:
+# the scored quarter is not smaller than the one that chooses, and half is left to train on.
+PAPER_SPLIT = ("test", "devel", "train", "train")
 
 VERSIONS = {"corpus": 1, "synthetic": 1}  # raise a stage's number when its code would make something else
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
@@ -48,18 +54,29 @@ def has_corpus(profile: Profile) -> bool:
 
 
 def real_rows(profile: Profile) -> pd.DataFrame:
-    """The real utterances of the profile's domains, with the `path` of each clip."""
-    rows = read_audiofolder(corpus(profile).path)
+    """The real utterances of the profile's domains, with the `path` of each clip.
+
+    Protocol `paper`: each has a `split`, the corpus' own or that of `PAPER_SPLIT`.
+    """
+    rows = _recorded(profile)
+    if profile.evaluation.protocol == "paper" and not (rows.split != "").any():
+        rows["split"] = [PAPER_SPLIT[part] for part in assign_folds(rows, len(PAPER_SPLIT))]
+    return rows
+
+
+def _recorded(profile: Profile) -> pd.DataFrame:
+    """The real utterances as the corpus has them."""
+    rows = _read(corpus(profile).path).copy()
     named = [] if profile.sources == "all" else profile.sources
     check_domains(rows, [*profile.targets, *named])
     return rows[rows.domain.isin([*profile.targets, *named])].reset_index(drop=True) if named else rows
 
 
 def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
-    """The source domains of a target, sorted: the profile's sources but the target itself."""
+    """The source domains of a target, sorted: the profile's sources but the target and the other domains of its group."""
     rows = real_rows(profile)
     named = set(rows.domain) if profile.sources == "all" else set(profile.sources)
-    found = tuple(sorted(named - {profile.check_target(target)}))
+    found = tuple(sorted(named - set(group(profile, rows, profile.check_target(target)))))
     if len(found) < 2:
         raise UserError(
             f"target '{target}' has {len(found)} source domains: at least 2 are needed, add some to `sources`"
@@ -67,18 +84,60 @@ def source_domains(profile: Profile, target: str) -> tuple[str, ...]:
     return found
 
 
+def group(profile: Profile, rows: pd.DataFrame, target: str) -> tuple[str, ...]:
+    """The domains that are no source of a target: its group's, or itself alone.
+
+    Args:
+        profile: with its `groups`.
+        rows: the corpus: `domain, transcription`.
+        target: one of the profile's.
+    """
+    if isinstance(profile.groups, int):
+        groups = _divided(rows[rows.domain.isin(profile.targets)], profile.groups)
+    else:
+        groups = [tuple(sorted(domains)) for domains in (profile.groups or {}).values()]
+        check_domains(rows, [domain for domains in groups for domain in domains])
+    return next((domains for domains in groups if target in domains), (target,))
+
+
+def selection_domains(profile: Profile, rows: pd.DataFrame, sources: Sequence[str]) -> tuple[str, ...]:
+    """Those of a target's source domains that are left out in turn to choose lam, sorted.
+
+    Args:
+        profile: with its `evaluation.selection_domains`; a number means the domains of the most clips.
+        rows: the corpus: `domain`.
+        sources: of the target.
+    """
+    wanted = profile.evaluation.selection_domains
+    if wanted is None:
+        return tuple(sources)
+    if isinstance(wanted, int):
+        clips = rows.domain.value_counts()
+        return tuple(sorted(sorted(sources, key=lambda domain: (-clips[domain], domain))[:wanted]))
+    check_domains(rows, wanted)
+    if not (found := tuple(sorted(set(wanted) & set(sources)))):
+        raise UserError(
+            f"none of the selection_domains {names(wanted)} is a source domain: use some of {names(sources)}"
+        )
+    return found
+
+
 def check_domains_and_folds(profile: Profile) -> None:
     """Raise UserError unless every target has source domains, and every domain has clips in every fold."""
     for target in profile.targets:
-        for domain in (target, *source_domains(profile, target)):
+        sources = source_domains(profile, target)
+        selection_domains(profile, real_rows(profile), sources)
+        for domain in (target, *sources):
             for fold in folds(profile):
                 test_rows(profile, domain, fold)
+        if profile.evaluation.protocol == "paper":
+            devel_rows(profile, [target])
 
 
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     """The texts of one domain of the corpus spoken by one TTS engine, as an AudioFolder."""
     check(profile)
-    rows = real_rows(profile)
+    rows = _recorded(profile)  # the same speech for every protocol
     return spoken_texts(profile, tts, rows[rows.domain == domain])
 
 
@@ -139,7 +198,11 @@ def _listen(asr: str, language: str, clips: list[Path]) -> list[str]:
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:
     """All synthetic utterances of some domains; `quality` says what is wrong with a clip, or "ok"."""
     folders = [synthetic(profile, tts, domain).path for domain in domains]
-    return pd.concat([read_audiofolder(folder, synthetic=True) for folder in folders], ignore_index=True)
+    rows = pd.concat([_read(folder, synthetic=True) for folder in folders], ignore_index=True)
+    if profile.evaluation.protocol == "paper":  # the speech is that of every protocol, the split may be this one's own
+        real = real_rows(profile)
+        rows["split"] = np.where(rows.text_id.isin(real.text_id[real.split == "train"]), "train", DEVEL[0])
+    return rows
 
 
 def training_rows(
@@ -176,14 +239,55 @@ def test_rows(profile: Profile, domain: str, fold: int | None) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
+def devel_rows(profile: Profile, domains: Sequence[str]) -> pd.DataFrame:
+    """The real utterances of some domains that choose checkpoint and lam in protocol `paper`; never those that are scored."""
+    rows = real_rows(profile)
+    rows = rows[rows.domain.isin(domains) & rows.split.isin(DEVEL)]
+    if lacking := sorted(set(domains) - set(rows.domain)):
+        raise UserError(
+            f"protocol paper chooses on real clips of a devel part: domain '{lacking[0]}' has none, "
+            "give some the split 'validation' or use another protocol"
+        )
+    return rows.reset_index(drop=True)
+
+
+def judges(profile: Profile, domains: Sequence[str]) -> list[str]:
+    """Domains whose devel part chooses the checkpoint of a model (protocol `paper`, as in the released code).
+
+    A model of one domain: that domain. One of several source domains: the targets that it serves.
+    """
+    if len(domains) == 1:
+        return list(domains)
+    served = [target for target in profile.targets if set(source_domains(profile, target)) == set(domains)]
+    if not served:
+        raise UserError(f"no target of profile {profile.name} has the source domains {names(domains)}")
+    return served
+
+
 def folds(profile: Profile) -> list[int | None]:
     """The parts of a domain that are scored in turn; [None]: all at once.
 
-    All at once where the texts are known (protocol `catalogue`) and where the corpus has an official split.
+    All at once where the texts are known (protocol `catalogue`) and where there is a split: the corpus' own, or that of
+    protocol `paper`.
     """
     if profile.evaluation.protocol == "catalogue" or (real_rows(profile).split != "").any():
         return [None]
     return list(range(profile.evaluation.folds))
+
+
+def _divided(rows: pd.DataFrame, n: int) -> list[tuple[str, ...]]:
+    """The domains of some rows in n groups of about as many words: each, from the largest on, joins the smallest group."""
+    words = rows.transcription.str.split().str.len().groupby(rows.domain).sum()
+    groups: list[list[str]] = [[] for _ in range(n)]
+    for domain in sorted(words.index, key=lambda domain: (-words[domain], domain)):
+        min(groups, key=lambda members: int(words[members].sum())).append(domain)
+    return [tuple(sorted(members)) for members in groups]
+
+
+@lru_cache(maxsize=64)
+def _read(folder: Path, synthetic: bool = False) -> pd.DataFrame:
+    """Rows of an artifact, read once: the clip of each of 70,000 rows is looked up, and what the store holds never changes."""
+    return read_audiofolder(folder, synthetic)
 
 
 @lru_cache(maxsize=8)

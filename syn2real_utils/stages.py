@@ -5,7 +5,7 @@ version of its code), returns at once when the artifact is there, and otherwise 
 So any notebook runs alone, and a killed run goes on where it was.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, machine
+from syn2real_utils import batchnorm, checkpoints, machine, merging
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
+from syn2real_utils.directions import Direction
 from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
@@ -25,9 +26,12 @@ from syn2real_utils.speech import (
     check,
     check_domains_and_folds,
     corpus,
+    devel_rows,
     folds,
     has_corpus,
+    judges,
     real_rows,
+    selection_domains,
     source_domains,
     spoken_texts,
     synthetic,
@@ -35,11 +39,12 @@ from syn2real_utils.speech import (
     test_rows,
     training_rows,
 )
+from syn2real_utils.statistics import corpus_wer
 from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
-    from syn2real_utils.backbones.whisper import Whisper
+    from syn2real_utils.backbones.base import Backbone, Heard
 
 __all__ = [
     "VectorSpec",
@@ -48,14 +53,18 @@ __all__ = [
     "check",
     "check_domains_and_folds",
     "corpus",
+    "devel_rows",
     "finetuned",
     "finetuned_on",
     "folds",
     "has_corpus",
+    "lineage_of",
+    "mixed_source",
     "model_key",
     "parent",
     "pretrained",
     "real_rows",
+    "selection_domains",
     "source_domains",
     "spoken_texts",
     "syn_target",
@@ -66,24 +75,28 @@ __all__ = [
     "training_rows",
     "transcripts",
     "vector",
+    "vector_key",
     "vector_models",
 ]
 
 # Raise a stage's number when its code would make something else from the same inputs.
 VERSIONS = {"model": 4, "transcripts": 4}
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
+SURENESS = ("tokens", "logprob", "entropy")  # columns of transcripts that say how sure the model was
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
 ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
 
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """Which task vector: of the pooled source domains, or the mean or sum of one vector per domain."""
+    """Which task vector: of the pooled source domains, or one made of a vector per domain (of the pooled ones per seed)."""
 
-    kind: Literal["pooled", "mean", "sum"]
+    kind: Literal["pooled", "mean", "sum", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
     tts: str
     domains: tuple[str, ...]
     seed: int
+    density: float = 1.0  # the share of elements that TIES or DARE keeps
+    seeds: tuple[int, ...] = ()  # of a vector that is averaged over them
 
 
 def pretrained(profile: Profile) -> Path:
@@ -91,7 +104,7 @@ def pretrained(profile: Profile) -> Path:
     return sources.resolve(profile.backbone.name, Store())
 
 
-def backbone(profile: Profile) -> "Whisper":
+def backbone(profile: Profile) -> "Backbone":
     """Features, tokens and decoding of the backbone."""
     return _backbone(pretrained(profile), profile.corpus.language, profile.backbone)
 
@@ -99,9 +112,20 @@ def backbone(profile: Profile) -> "Whisper":
 def syn_target(profile: Profile, tts: str, target: str, seed: int, fold: int | None) -> Artifact:
     """`pretrained` fine-tuned on synthetic speech of the target's texts, without those of the fold that is scored.
 
-    Protocol `catalogue`: all texts, those that are scored too.
+    Protocol `catalogue`: all texts, those that are scored too. Protocol `paper`: `mixed_source` takes the place of `pretrained`.
     """
+    if profile.evaluation.protocol == "paper":
+        start, rate = mixed_source(profile, tts, source_domains(profile, target), seed), profile.training.mixed.factor
+        return finetuned(profile, tts, [target], seed, fold, start=start, rate=rate)
     return finetuned(profile, tts, [target], seed, fold, known=profile.evaluation.protocol == "catalogue")
+
+
+def mixed_source(profile: Profile, tts: str, domains: Sequence[str], seed: int) -> Artifact:
+    """`pretrained` fine-tuned on real and synthetic speech of the source domains: the first of the two stages of protocol `paper`."""
+    domains = tuple(sorted(domains))
+    rows = pd.concat([training_rows(profile, speech, domains) for speech in (REAL, tts)], ignore_index=True)
+    first = profile.model_copy(update={"training": profile.training.first_stage()})
+    return finetuned_on(first, rows, lineage_of(profile, f"{REAL}+{tts}", domains, seed))
 
 
 def finetuned(
@@ -111,33 +135,49 @@ def finetuned(
     seed: int,
     held_out: int | None = None,
     known: bool = False,
+    start: Artifact | None = None,
+    rate: float = 1.0,
 ) -> Artifact:
-    """`pretrained` fine-tuned on what `training_rows` gives.
+    """`pretrained` fine-tuned on what `training_rows` gives; `start` and `rate` as in `finetuned_on`.
 
     real_source: `speech="real"`, the source domains. syn_source: a TTS, the source domains. syn_target: see there.
     """
     domains = tuple(sorted(domains))
     rows = training_rows(profile, speech, domains, held_out, known)
-    return finetuned_on(profile, rows, _lineage(profile, speech, domains, seed, held_out))
+    return finetuned_on(profile, rows, lineage_of(profile, speech, domains, seed, held_out), start, rate)
 
 
-def finetuned_on(profile: Profile, rows: pd.DataFrame, lineage: Lineage) -> Artifact:
-    """`pretrained` fine-tuned on clips of artifacts; the lineage says what they are, and holds the seed."""
+def finetuned_on(
+    profile: Profile, rows: pd.DataFrame, lineage: Lineage, start: Artifact | None = None, rate: float = 1.0
+) -> Artifact:
+    """`pretrained` fine-tuned on clips of artifacts; with early stopping, the real devel part of `judges` chooses the checkpoint.
+
+    Args:
+        profile: of the run.
+        rows: clips with `utterance, transcription, path`.
+        lineage: what the clips are, and the seed.
+        start: a fine-tuned model to go on from instead of `pretrained`: the second stage of two.
+        rate: times the profile's learning rate.
+    """
     seed = lineage.seed or 0
     label = _model_label(str(lineage.speech), lineage.domains, seed, lineage.held_out)
-    return Store().build(
-        MODELS, label, model_key(profile, rows, seed), lambda into: _finetune(profile, rows, lineage, into)
-    )
+    key, devel = model_key(profile, rows, seed), None
+    if start is not None or rate != 1:  # a plain fine-tune keeps its key
+        key |= {"start": start.fingerprint if start else None, "rate": rate}
+    if profile.training.early_stopping:
+        devel = devel_rows(profile, judges(profile, lineage.domains))
+        key["devel"] = fingerprint([corpus(profile).fingerprint, *devel.utterance])
+    return Store().build(MODELS, label, key, lambda into: _finetune(profile, rows, lineage, into, start, rate, devel))
 
 
 def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
-    """All that a fine-tuned model depends on."""
+    """All that a model depends on that is fine-tuned from `pretrained` for all its steps."""
     sets = sorted({_fingerprint_of(Path(path)) for path in rows.path})
     return {
         "version": VERSIONS["model"],
         "parent": parent(profile),
         "backbone": _backbone_key(profile),
-        "training": profile.training.model_dump(exclude={"save_steps"}),
+        "training": profile.training.key("save_steps", "gradient_checkpointing", "processes", "mixed"),
         "language": profile.corpus.language,
         "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
         "sets": sets,
@@ -147,21 +187,36 @@ def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
 
 
 def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Artifact]]:
-    """(real_source, syn_source) behind a vector: one pair, or one for each domain."""
-    parts = [spec.domains] if spec.kind == "pooled" else [(domain,) for domain in spec.domains]
+    """(real_source, syn_source) behind a vector: one pair, or one for each domain or seed."""
+    pooled = spec.kind in ("pooled", "seed-averaged")
+    parts = [spec.domains] if pooled else [(domain,) for domain in spec.domains]
     return [
-        (finetuned(profile, REAL, part, spec.seed), finetuned(profile, spec.tts, part, spec.seed)) for part in parts
+        (finetuned(profile, REAL, part, seed), finetuned(profile, spec.tts, part, seed))
+        for seed in spec.seeds or (spec.seed,)
+        for part in parts
     ]
 
 
-def vector(profile: Profile, spec: VectorSpec) -> TaskVector:
-    """The task vector that a spec names, in memory."""
-    parts = (_between(real, syn) for real, syn in vector_models(profile, spec))
-    return TaskVector.sum(parts) if spec.kind == "sum" else TaskVector.mean(parts)
+def vector(profile: Profile, spec: VectorSpec | Direction) -> TaskVector:
+    """The vector that a spec names, in memory."""
+    if isinstance(spec, Direction):
+        return spec.vector()
+    folders = tuple((real.path, syn.path) for real, syn in vector_models(profile, spec))
+    return _vector(spec.kind, folders, spec.density, spec.seed)
+
+
+def vector_key(profile: Profile, spec: VectorSpec | Direction) -> list:
+    """All that a vector depends on."""
+    if isinstance(spec, Direction):
+        return ["direction", *spec.key()]
+    kind: list = [spec.kind] if spec.kind not in ("ties", "dare") else [spec.kind, spec.density, spec.seed]
+    return [*kind, *([real.fingerprint, syn.fingerprint] for real, syn in vector_models(profile, spec))]
 
 
 def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
-    """A pooled or mean vector as a folder with vector.safetensors."""
+    """A pooled or mean vector as a folder with vector.safetensors; other kinds are made in memory alone."""
+    if spec.kind not in ("pooled", "mean"):
+        raise ValueError(f"no folder is made of a {spec.kind} vector: expected pooled or mean")
     pairs, store = vector_models(profile, spec), Store()
     key = {"kind": spec.kind, "models": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
 
@@ -180,40 +235,47 @@ def task_vector(profile: Profile, spec: VectorSpec) -> Artifact:
 def adapted(profile: Profile, base: Artifact, spec: VectorSpec, lam: float) -> Artifact:
     """theta_base + lam * tau as a folder that `transformers.pipeline` opens."""
     tau = task_vector(profile, spec)
-    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam}
+    settled = batchnorm.key(profile, base) if lam else {}
+    key = {"base": base.fingerprint, "vector": tau.fingerprint, "lam": lam} | settled
     label = f"{base.path.name.rsplit('-', 1)[0]}-lam{lam:g}"
-    return Store().build(
-        ADAPTED, label, key, lambda into: checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
-    )
+
+    def make(into: Path) -> None:
+        checkpoints.apply(base.path, tau.path, lam, into, overwrite=True)
+        if settled:
+            batchnorm.settle_folder(profile, base, backbone(profile), into)
+
+    return Store().build(ADAPTED, label, key, make)
 
 
 def transcripts(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None = None,
+    spec: VectorSpec | Direction | None = None,
     lams: Sequence[float] = (0.0,),
     full: bool = False,
+    sure: bool = False,
 ) -> pd.DataFrame:
-    """What `model + lam * vector` hears in real clips.
+    """What `model + lam * vector` hears in clips.
 
     Args:
         profile: of the run.
         model: a fine-tuned model; None: `pretrained`, which is heard with the full context of 30 s.
-        rows: real utterances.
+        rows: utterances of the corpus, or synthetic ones.
         spec: the vector; None: the model as it is.
         lams: scaling factors.
         full: pad every clip to 30 s, as `pretrained` hears it always.
+        sure: say how sure the model was.
 
     Returns:
-        `lam, utterance, hypothesis`.
+        `lam, utterance, hypothesis`; if `sure`, `tokens, logprob, entropy` as in the backbone's `Heard`.
     """
     full = full or model is None
-    pairs = vector_models(profile, spec) if spec else []
+    sets = sorted({_fingerprint_of(Path(path)) for path in rows.path} - {corpus(profile).fingerprint})
     key = {
         "version": VERSIONS["transcripts"],
         "model": model.fingerprint if model else parent(profile),
-        "vector": [spec.kind, *[[a.fingerprint, b.fingerprint] for a, b in pairs]] if spec else None,
+        "vector": vector_key(profile, spec) if spec else None,
         "lams": list(lams),
         "clips": fingerprint([corpus(profile).fingerprint, *rows.utterance]),
         "language": profile.corpus.language,
@@ -221,14 +283,17 @@ def transcripts(
         "batch_size": profile.evaluation.batch_size,
         "threads": profile.threads,
     }
-    if full:
-        key["full"] = True
-    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{spec.kind}' if spec else ''}"
+    key |= {"full": True} if full else {}
+    key |= {"sure": True} if sure else {}
+    key |= {"sets": sets} if sets else {}  # of synthetic speech
+    if spec and model:
+        key |= batchnorm.key(profile, model)
+    label = f"{model.path.name.rsplit('-', 1)[0] if model else 'pretrained'}{f'-{_vector_label(spec)}' if spec else ''}"
     found = Store().build(
         TRANSCRIPTS,
         label,
         key,
-        lambda into: _transcribe(profile, model, rows, spec, lams, full, into / "transcripts.csv"),
+        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, into / "transcripts.csv"),
     )
     return pd.read_csv(
         found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
@@ -240,20 +305,10 @@ def parent(profile: Profile) -> str:
     return _weights_hash(pretrained(profile))
 
 
-def _finetune(profile: Profile, rows: pd.DataFrame, lineage: Lineage, into: Path) -> None:
-    from syn2real_utils.backbones.whisper import Example
-    from syn2real_utils.training import finetune
-
-    torch.set_num_threads(profile.threads)
-    model = backbone(profile)
-    what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
-    say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
-    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
-    finetune(model, examples, profile.training, lineage.seed or 0, profile.threads, what, into)
-    checkpoints.write_lineage(into, lineage)
-
-
-def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> Lineage:
+def lineage_of(
+    profile: Profile, speech: str, domains: tuple[str, ...], seed: int, held_out: int | None = None
+) -> Lineage:
+    """Lineage of a model that is fine-tuned from `pretrained`."""
     return Lineage(
         kind="model",
         architecture=checkpoints.architecture(pretrained(profile)),
@@ -266,6 +321,45 @@ def _lineage(profile: Profile, speech: str, domains: tuple[str, ...], seed: int,
     )
 
 
+def _finetune(
+    profile: Profile,
+    rows: pd.DataFrame,
+    lineage: Lineage,
+    into: Path,
+    start: Artifact | None,
+    rate: float,
+    devel: pd.DataFrame | None,
+) -> None:
+    from syn2real_utils.backbones.base import Example
+    from syn2real_utils.training import finetune
+
+    _vector.cache_clear()  # a fine-tune needs the memory
+    torch.set_num_threads(profile.threads)
+    model = backbone(profile)
+    what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
+    say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
+    model.check(rows.transcription.tolist())
+    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
+    part = profile.training.model_copy(update={"learning_rate": profile.training.learning_rate * rate})
+    judge = None if devel is None else _judge(profile, model, devel)
+    begin = start.path if start else None
+    finetune(model, examples, part, lineage.seed or 0, profile.threads, what, into, start=begin, judge=judge)
+    checkpoints.write_lineage(into, lineage)
+
+
+def _judge(profile: Profile, asr: "Backbone", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
+    """WER of a model on the devel part, both sides normalised as in every score."""
+    from syn2real_utils.evaluation import score
+
+    clips = [asr.features(path) for path in devel.path]
+
+    def wer(model: torch.nn.Module) -> float:
+        said = asr.transcribe(model, clips, profile.evaluation.batch_size)
+        return corpus_wer(score(devel, said, profile.corpus.language))
+
+    return wer
+
+
 def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:
     what = domains[0] if len(domains) == 1 else f"{len(domains)}domains"
     return f"{speech}-{what}{'' if held_out is None else f'-without{held_out}'}-s{seed}"
@@ -275,9 +369,10 @@ def _transcribe(
     profile: Profile,
     model: Artifact | None,
     rows: pd.DataFrame,
-    spec: VectorSpec | None,
+    spec: VectorSpec | Direction | None,
     lams: Sequence[float],
     full: bool,
+    sure: bool,
     file: Path,
 ) -> None:
     from syn2real_utils.evaluation import sweep
@@ -288,24 +383,42 @@ def _transcribe(
     heard = asr.load(model.path if model else None)
     clips = [asr.features(path, full=full) for path in rows.path]
     tau = vector(profile, spec) if spec else None
-    texts = sweep(asr, heard, tau, lams, clips, size) if tau else {0.0: asr.transcribe(heard, clips, size)}
+    hear = asr.hear if sure else asr.transcribe
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+        settle = batchnorm.settler(profile, model, asr) if tau and model else None
+        texts = sweep(asr, heard, tau, lams, clips, size, settle, sure) if tau else {0.0: hear(heard, clips, size)}
     table = [
-        {"lam": lam, "utterance": utterance, "hypothesis": hypothesis}
-        for lam, said in texts.items()
-        for utterance, hypothesis in zip(rows.utterance, said, strict=True)
+        {"lam": lam, "utterance": utterance} | _said(said)
+        for lam, transcripts in texts.items()
+        for utterance, said in zip(rows.utterance, transcripts, strict=True)
     ]
     pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
     del heard, tau
     machine.give_back_memory()
 
 
-def _between(real: Artifact, syn: Artifact) -> TaskVector:
-    return TaskVector.between(checkpoints.load_state(syn.path), checkpoints.load_state(real.path))
+def _said(heard: "str | Heard") -> dict[str, object]:
+    """What was heard as columns."""
+    if isinstance(heard, str):
+        return {"hypothesis": heard}
+    return {"hypothesis": heard.text} | {name: getattr(heard, name) for name in SURENESS}
+
+
+@lru_cache(maxsize=1)  # folds and targets of a group have the same vector, one after the other
+def _vector(kind: str, pairs: tuple[tuple[Path, Path], ...], density: float, seed: int) -> TaskVector:
+    if kind in merging.RULES:
+        return merging.merged(kind, pairs, density, seed)
+    parts = (TaskVector.between(checkpoints.load_state(syn), checkpoints.load_state(real)) for real, syn in pairs)
+    return TaskVector.sum(parts) if kind == "sum" else TaskVector.mean(parts)
+
+
+def _vector_label(spec: VectorSpec | Direction) -> str:
+    return (spec.place or "direction") if isinstance(spec, Direction) else spec.kind
 
 
 def _backbone_key(profile: Profile) -> dict:
     part = profile.backbone
-    return part.model_dump(exclude={"name"}) | {"precision": machine.precision(part.precision)}
+    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)}
 
 
 def _fingerprint_of(clip: Path) -> str:
@@ -319,7 +432,7 @@ def _weights_hash(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def _backbone(folder: Path, language: str, part: BackbonePart) -> "Whisper":
-    from syn2real_utils.backbones.whisper import Whisper
+def _backbone(folder: Path, language: str, part: BackbonePart) -> "Backbone":
+    from syn2real_utils.backbones.base import open_backbone
 
-    return Whisper(folder, language, part)
+    return open_backbone(folder, language, part)

@@ -1,4 +1,4 @@
-"""Score any Whisper folder on any AudioFolder, outside a run."""
+"""Score any model folder on any AudioFolder, outside a run."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from syn2real_utils import statistics
 from syn2real_utils.backbones import sources
-from syn2real_utils.backbones.whisper import Whisper
+from syn2real_utils.backbones.base import open_backbone
 from syn2real_utils.corpora.base import check_domains, read_metadata
 from syn2real_utils.corpora.folder import read_audio
 from syn2real_utils.errors import UserError, names
@@ -66,7 +66,7 @@ def evaluate(
         check_domains(rows, [domain])
         rows = rows[rows.domain == domain].reset_index(drop=True)
     folder = sources.resolve(model, Store())
-    asr = Whisper(folder, language, BackbonePart(name=model))
+    asr = open_backbone(folder, language, BackbonePart(name=model))
     full = full_context or read_lineage(folder) is None
     heard = asr.transcribe(asr.load(), [asr.features(path, full=full) for path in rows.path], BATCH)
     scored = score(rows, heard, language).assign(domain=rows.domain, model=model)

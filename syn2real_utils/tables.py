@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.selection import is_chosen
-from syn2real_utils.statistics import ALL, MODELS, holm
+from syn2real_utils.selection import CHOSEN, DEVEL, how_chosen, is_chosen
+from syn2real_utils.statistics import ALL, MODELS, adjusted
 
 NOT_RUN = "not run"
 TEXT = (
@@ -25,7 +25,16 @@ TEXT = (
     "reference",
     "hypothesis",
     "normaliser",
+    "raw_reference",
+    "raw_hypothesis",
+    "speaker",
+    "domain",
+    "word",
+    "by",
+    "value",
+    "kind",
 )
+CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
 MINUS = "\N{MINUS SIGN}"
 
@@ -69,15 +78,13 @@ def headline(wer: pd.DataFrame, target: str, tts: str) -> dict[str, pd.Series]:
 def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
     """One row of text per target and TTS: WER in percent by model, and the relative change of adapted against syn_target.
 
-    Several targets end with a row that pools them. Several p are adjusted by Holm over the targets and TTS. What was not
-    run says so. `attrs["note"]` says what the numbers are.
+    Several targets end with a row that pools them. Several p are adjusted by Holm over the targets and TTS, and where p is not
+    below 1 - confidence, the verdict is "not significant". What was not run says so. `attrs["note"]` says what the numbers are.
     """
     cells = pairs(wer)
-    at_chosen = overall(changes)
+    at_chosen = overall(changes.assign(p_holm=adjusted(changes)))
     at_chosen = at_chosen[(at_chosen.model == "adapted") & is_chosen(at_chosen.lam_source)].set_index(["target", "tts"])
-    single = [pair for pair in cells if pair in at_chosen.index and pair[0] != ALL]
-    p_values = dict(zip(single, holm([at_chosen.p[pair] for pair in single]), strict=True))
-    p_name = "p (Holm)" if len(single) > 1 else "p"
+    p_name = "p (Holm)" if (at_chosen.index.get_level_values(0) != ALL).sum() > 1 else "p"
     table = []
     for target, tts in cells:
         models = headline(wer, target, tts)
@@ -86,13 +93,36 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
         row["adapted (lam)"] = _adapted(models["adapted"]) if "adapted" in models else NOT_RUN
         change = at_chosen.loc[(target, tts)] if (target, tts) in at_chosen.index else None
         row["relative change"] = NOT_RUN if change is None else percent_change(change)
-        row[p_name] = NOT_RUN if change is None else _p(p_values.get((target, tts), change.p))
+        row[p_name] = NOT_RUN if change is None else p_text(change.p_holm)
+        row["verdict"] = NOT_RUN if change is None else verdict(change.p_holm, change.relative_change, 1 - confidence)
         table.append(row)
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
-        "left-out source domains. Relative change of adapted against syn_target with its "
-        f"{100 * confidence:g} % bootstrap interval over texts."
+        f"{CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]}. Relative change of adapted against syn_target with its "
+        f"{100 * confidence:g} % bootstrap interval over texts; significant means p below {1 - confidence:.2g}."
+    ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
+    return result
+
+
+def raw_table(wer: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:
+    """WER of normalised and of raw references side by side, per target, TTS and model, with the floor of the latter.
+
+    Args:
+        wer: wer.csv.
+        raw: raw_wer.csv.
+    """
+    table = []
+    for target, tts in pairs(wer):
+        plain, against = headline(wer, target, tts), headline(raw, target, tts)
+        for model in plain:
+            rates = {"WER": plain[model].wer, "WER, raw references": against[model].wer, "floor": against[model].floor}
+            cells = {name: f"{rate:.1f}" for name, rate in rates.items()}
+            table.append({"target": "all targets" if target == ALL else target, "TTS": tts, "model": model} | cells)
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"Protocol {names(wer.protocol.unique())}. Raw references: the hypothesis is normalised and the reference is not, as the "
+        "paper's code scores; the floor is what a perfect recogniser gets."
     )
     return result
 
@@ -185,10 +215,20 @@ def pairs(wer: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _adapted(row: pd.Series) -> str:
-    return f"{row.wer:.1f} ({'each its own' if pd.isna(row.lam) else f'{row.lam:g}'})"
+    return f"{row.wer:.1f} ({'own' if pd.isna(row.lam) else f'{row.lam:g}'})"
 
 
-def _p(value: float) -> str:
+def verdict(p: float, change: float, level: float = 0.05) -> str:
+    """What a p says in words: "better", "worse" or "not significant"; "undefined" without a p."""
+    if pd.isna(p):
+        return "undefined"
+    if p >= level:
+        return "not significant"
+    return "better" if change < 0 else "worse"
+
+
+def p_text(value: float) -> str:
+    """A p of three decimals, "<0.001", or "undefined"."""
     if pd.isna(value):
         return "undefined"
     return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,16 +1,14 @@
-"""Text from speech: any Whisper folder on clips of any length, outside a run."""
+"""Text from speech: any model folder on clips of any length, outside a run."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
 from syn2real_utils import audio
 from syn2real_utils.backbones import sources
-from syn2real_utils.backbones.whisper import FULL_CONTEXT, Whisper
+from syn2real_utils.backbones.base import LONGEST, open_backbone, own_language
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart
@@ -20,7 +18,7 @@ from syn2real_utils.text import normaliser_version
 from syn2real_utils.transcripts import Segment, Transcript, find_clips
 
 BATCH = 16  # pieces that are decoded at once
-GROUP = 256  # pieces whose log-mel is in memory at once: 1 MB each at 30 s
+GROUP = 256  # pieces whose features are in memory at once: 1 or 2 MB each at 30 s
 
 
 @dataclass(frozen=True)
@@ -48,10 +46,10 @@ def transcribe(
     """What a model hears in clips, in their order.
 
     A clip of more than 30 s is cut at its quietest points, and each piece is a segment. What holds no sound is not
-    decoded: a Whisper would invent words for it.
+    decoded: a model would invent words for it.
 
     Args:
-        model: folder of a Whisper, or the name of a backbone, as `sources.resolve` takes it.
+        model: folder of a model, or the name of a backbone, as `sources.resolve` takes it.
         clips: files, and folders that are searched for clips.
         language: ISO 639-1; None: the model's own.
         full_context: pad every piece to 30 s; always done for a model without lineage.json, which was not fine-tuned
@@ -66,35 +64,22 @@ def transcribe(
     for file in files:
         audio.duration(file)  # what cannot be opened is named before weights are fetched
     folder = sources.resolve(str(model), Store())
-    asr = Whisper(folder, language or _language(folder, str(model)), BackbonePart(name=str(model)))
+    asr = open_backbone(folder, language or _language(folder, str(model)), BackbonePart(name=str(model)))
     full = full_context or read_lineage(folder) is None
     found = [_cut(file) for file in track(files, "read the clips")]
     network, heard = asr.load(), []
     for start, group in _groups(found):
         if len(group) < len(found):
             say(f"clips {start + 1} to {start + len(group)} of {len(found)}")
-        features = [asr.log_mel(wave, full) for clip in group for wave in _waves(clip)]
+        features = [asr.of_wave(wave, full) for clip in group for wave in _waves(clip)]
         texts = iter(asr.transcribe(network, features, BATCH))
         heard += [_transcript(clip, [next(texts) for _ in clip.pieces]) for clip in group]
     return heard
 
 
 def _language(folder: Path, model: str) -> str:
-    """The language that a model says it is for: in lineage.json, or in its settings for generating text."""
-    file = folder / "generation_config.json"
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        multilingual, said = settings.get("is_multilingual", False), str(settings.get("language") or "")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{file} is damaged: expected JSON as save_pretrained writes it") from error
-    if not multilingual:
-        return "en"
-    lineage = read_lineage(folder)
-    of_corpus = (lineage.corpus if lineage and lineage.corpus else "").rpartition("-")[2]  # e.g. tuxpaint-es
-    own = said.strip("<|>").lower()  # es, spanish or <|es|>
-    for code in (of_corpus, TO_LANGUAGE_CODE.get(own, own)):
-        if code in LANGUAGES:
-            return code
+    if own := own_language(folder):
+        return own
     raise UserError(f"--language is missing: {model} knows many and does not say which; give one such as es")
 
 
@@ -102,7 +87,7 @@ def _cut(file: str) -> Clip:
     wave = audio.read(file)
     sounds = audio.sounding(wave)
     pieces = []
-    for start, stop in audio.cut(wave, FULL_CONTEXT):
+    for start, stop in audio.cut(wave, LONGEST):
         inside = sounds[np.searchsorted(sounds, start) : np.searchsorted(sounds, stop)]
         if len(inside):
             last = min(int(inside[-1]) + round(audio.FRAME * audio.SAMPLE_RATE), stop)

@@ -30,6 +30,7 @@ class PlainVector:
     lam: float | None = None
     lam_how: str = ""
     expected: tuple[float, float] = (math.nan, math.nan)
+    promised: tuple[float, float] = (math.nan, math.nan)
 
     @property
     def name(self) -> str:
@@ -161,7 +162,15 @@ def recorded_lam(picked: Sequence[Vector]) -> float | None:
 
 def expected_change(picked: Sequence[Vector]) -> tuple[float, float] | None:
     """Interval of the relative change that the vectors made elsewhere, in percent: from the best to the worst of them."""
-    known = [vector.expected for vector in picked]
+    return _widest([vector.expected for vector in picked])
+
+
+def promised_change(picked: Sequence[Vector]) -> tuple[float, float] | None:
+    """As `expected_change`, but of adapted against pretrained."""
+    return _widest([vector.promised for vector in picked])
+
+
+def _widest(known: list[tuple[float, float]]) -> tuple[float, float] | None:
     if not known or any(math.isnan(number) for interval in known for number in interval):
         return None
     return min(low for low, _ in known), max(high for _, high in known)

@@ -20,7 +20,7 @@ def utterances(seed: int = 0) -> pd.DataFrame:
             for model in ("adapted", "ensemble"):
                 swept = [plain[3].assign(model=model, lam=0.0)]
                 swept += [_rows(dice, 0.4 - 0.2 * lam + 0.1 * lam**2, model, lam) for lam in LAMS[1:]]
-                plain.append(selection.mark(pd.concat(swept, ignore_index=True), model, 0.5))
+                plain.append(selection.mark(pd.concat(swept, ignore_index=True).assign(protocol="strict"), model, 0.5))
             made = pd.concat(plain, ignore_index=True)
             parts.append(made.assign(target=target, tts=tts, lam_source=made.lam_source.fillna("")))
     rows = pd.concat(parts, ignore_index=True).assign(
@@ -68,6 +68,12 @@ def selections() -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def synthetic() -> pd.DataFrame:
+    """tables/synthetic.csv of both targets and TTS."""
+    sums = {"n_clips": 10, "n_flagged": 1, "seconds": 12.0, "n_letters": 100, "real_seconds": 15.0, "real_letters": 100}
+    return pd.DataFrame([{"target": t, "tts": e, **sums} for t in ("animals", "food") for e in ("kokoro", "pico")])
+
+
 def contexts() -> pd.DataFrame:
     """tables/contexts.csv: `adapted` at lam 0.5, with one error more at 30 s in every second utterance."""
     rows = utterances()
@@ -96,5 +102,8 @@ def _rows(dice: np.random.Generator, rate: float, model: str, lam: float) -> pd.
             "insertions": 0,
             "n_chars": 10,
             "char_errors": 2 * errors,
+            "raw_reference": "Uno, dos, tres.",
+            "raw_hypothesis": ["Uno " * int(3 - e) for e in errors],
+            "speaker": "",
         }
     )

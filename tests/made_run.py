@@ -39,6 +39,7 @@ def finished(home: Path, name: str = "made", first_seed: int = 0, size: int = 16
     how: dict = {"moved": partial(moved, backbone)} if backbone else {"size": size}
     rows = made.utterances()
     (folder / "tables").mkdir()
+    rows.to_csv(folder / "tables" / "utterances.csv", index=False)
     selection.lam_table(rows).to_csv(folder / "tables" / "lam.csv", index=False)
     statistics.changes_table(rows, samples=50).to_csv(folder / "tables" / "changes.csv", index=False)
     for i, tts in enumerate(ENGINES):

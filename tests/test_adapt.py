@@ -213,12 +213,15 @@ def test_words_gained_and_lost_are_those_of_the_reference():
 
 def test_go_and_no_go():
     known = Lineage(kind="vector", architecture="w")
-    made = [PlainVector(Path("tau"), known, 0.6, "guessing", (-20.0, -5.0))]
-    unsure = [PlainVector(Path("tau"), known, 0.6, "", (-20.0, 1.0))]
+    made = [PlainVector(Path("tau"), known, 0.6, "guessing", (-20.0, 5.0), (-40.0, -5.0))]
+    unsure = [PlainVector(Path("tau"), known, 0.6, "", (-20.0, -2.0), (-40.0, 1.0))]
     assert handover.verdict("auto", made, 0.6, 0.0, None)[0]
     assert "prove this one" in handover.verdict("auto", made, 0.9, 0.0, None)[1]
     go, reason = handover.verdict("auto", unsure, 0.6, 0.0, None)
-    assert not go and "-20.0 to +1.0 %" in reason and "includes no gain" in reason
+    assert not go and "-40.0 to +1.0 % against pretrained" in reason and "not surely better" in reason
+    silent = [PlainVector(Path("tau"), known)]
+    go, reason = handover.verdict("auto", silent, 0.5, 0.0, None)
+    assert not go and "does not say how adapted compares with pretrained" in reason
     go, reason = handover.verdict("auto", [], 0.0, 0.0, None)
     assert not go and "no vector was found" in reason and "\n" not in reason
     columns = {"model": "adapted", "baseline": "pretrained", "p": 0.01, "gained": 3, "lost": 1}
@@ -226,11 +229,11 @@ def test_go_and_no_go():
     assert handover.verdict("auto", unsure, 0.6, 0.0, better)[0]
     go, reason = handover.verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0))
     assert not go and "[-45.0, +2.0]" in reason and "not surely better" in reason
-    both = [*made, PlainVector(Path("tau"), known, 0.9, "guessing", (-9.0, -1.0))]
+    both = [*made, PlainVector(Path("tau"), known, 0.9, "guessing", (-9.0, -1.0), (-30.0, -9.0))]
     assert vectorpick.choose_lam("auto", made) == Scaling(0.6, "recorded with the vector (chosen by guessing)")
     assert vectorpick.choose_lam("auto", both).lam == 0.75 and "mean of 0.6" in vectorpick.choose_lam("auto", both).how
     go, reason = handover.verdict("auto", both, 0.75, 0.0, None)
-    assert go and "each of the vectors alone changed WER by -20.0 to -1.0 %" in reason
+    assert go and "where each of the vectors alone was made, WER changed by -40.0 to -5.0 %" in reason
     assert vectorpick.choose_lam("0.2", made).lam == 0.2 and vectorpick.choose_lam("auto", []).lam == 0.0
 
 

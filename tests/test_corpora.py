@@ -1,7 +1,9 @@
 """Corpora: Tux Paint, a user's folder, folds, and what `datasets` makes of them."""
 
+import gzip
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import types
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from syn2real_utils.corpora import base, folder, tuxpaint
+from syn2real_utils import fetch, ffmpeg
+from syn2real_utils.corpora import asterisk, base, folder, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.store import Store, sha256
@@ -189,6 +192,97 @@ def test_english_stamps_have_their_text_in_the_first_line(tmp_path):
     assert rows.transcription.tolist() == ["In English."]
 
 
+PROMPTS = """\ufeff; Core sounds
+
+vm-saved: saved
+vm-message:  Message  saved.
+vm-intro: Leave a message. (a tone plays)
+vm-options: press # to go on
+conf-full: That conference is full.
+confbridge-full: That conference is full.
+confbridge-join: <beep ascending>
+digits/7: seven
+digits/8: eight
+digits/8: ate
+letters/dash: dash [-]
+silence/1: (1 second of silence)
+hello-world: Hello world!
+hello: Hello.
+goodbye: Goodbye.
+"""
+
+
+@pytest.fixture
+def prompts(tmp_path) -> Path:
+    root = tmp_path / "prompts"
+    root.mkdir()
+    (root / "core-sounds-en.txt").write_text(PROMPTS, encoding="utf-8")
+    names = [line.partition(":")[0] for line in PROMPTS.splitlines()[2:]]
+    for i, name in enumerate(dict.fromkeys([*names, "vm-untold"])):
+        clip(root / f"{name}.wav", 2.0, 200 + 10 * i, 8_000)
+    shutil.copyfile(root / "hello.wav", root / "goodbye.wav")
+    return root
+
+
+def test_asterisk_has_a_domain_per_purpose_and_no_stage_direction(prompts, tmp_path, capsys):
+    rows, report, into = prepared(tmp_path, CorpusPart(name="asterisk", language="en", path=str(prompts)))
+    assert report.domains == {"calls": 1, "conference": 2, "numbers": 1, "spelling": 1, "voicemail": 2}
+    dropped = pd.read_csv(into / "dropped.csv").set_index("utterance").reason.to_dict()
+    direction, twice = "a stage direction, or a text with one", "one recording for several texts"
+    assert dropped == {
+        **dict.fromkeys(("confbridge-join", "silence/1", "vm-intro"), direction),
+        "vm-options": "a key (* or #) that is not written as it is said",
+        "digits/8": "no text",
+        "vm-untold": "no text",
+        **dict.fromkeys(("hello", "goodbye"), twice),
+    }
+    said = rows.set_index("utterance").transcription
+    assert (
+        said["letters/dash"] == "dash"
+        and said["vm-message"] == "Message saved."
+        and set(rows.speaker) == {"Allison Smith"}
+    )
+    assert "Allison Smith, CC-BY-SA-3.0" in capsys.readouterr().out
+    part = CorpusPart(name="asterisk", language="en", path=str(prompts), merge={"mail": ["vm"]})
+    assert prepared(tmp_path, part)[1].domains == {"conf": 1, "digits": 1, "hello": 1, "letters": 1, "mail": 2}
+
+
+def test_asterisk_says_what_it_cannot_have(prompts, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="no prompts in 'de': use one of en, es, fr, it, ru"):
+        prepared(tmp_path, CorpusPart(name="asterisk", language="de"))
+    with pytest.raises(UserError, match="no Asterisk prompts in 'fr' below .*expected core-sounds-fr.txt"):
+        prepared(tmp_path, CorpusPart(name="asterisk", language="fr", path=str(prompts)))
+    monkeypatch.setenv("PATH", str(tmp_path))  # a machine without apt
+    with pytest.raises(UserError, match=r"no apt-get.*give it as corpus.path"):
+        prepared(tmp_path, CorpusPart(name="asterisk", language="en"))
+    assert not [p for p in (tmp_path / "home").rglob("*") if p.is_file() and p.suffix != ".lock"]
+
+
+def test_asterisk_keeps_the_packages_g722_as_16_khz_flac(prompts, tmp_path, monkeypatch):
+    def unpack(package: str, version: str, checksum: str, into: Path) -> Path:
+        """The packages as `dpkg-deb -x` lays them out; their fetching is `fetch`'s own."""
+        about, sounds = into / "usr/share/doc" / package, into / "usr/share/asterisk/sounds/en_US_f_Allison"
+        about.mkdir(parents=True)
+        if package.endswith("en"):
+            (about / "core-sounds-en.txt.gz").write_bytes(gzip.compress(PROMPTS.encode()))
+            (about / "copyright").write_text("CC-BY-SA-3.0")
+        for wav in sorted(prompts.rglob("*.wav")) if package.endswith("g722") else []:
+            target = (sounds / wav.relative_to(prompts)).with_suffix(".g722")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            subprocess.run(
+                [ffmpeg.program(), "-v", "error", "-i", wav, "-ar", "16000", "-f", "g722", target], check=True
+            )
+        return into
+
+    monkeypatch.setattr(fetch, "debian_tree", unpack)
+    monkeypatch.setattr(asterisk, "TOGETHER", 4)
+    rows, _, _ = prepared(tmp_path, CorpusPart(name="asterisk", language="en"))
+    assert len(rows) == 7 and {soundfile.info(path).samplerate for path in rows.path} == {16_000}
+    assert rows.duration.round(1).tolist() == [2.0] * 7
+    (kept,) = (tmp_path / "home" / "data" / "sources").glob("asterisk-en-*/")
+    assert (kept / "copyright").is_file() and not (kept / "unpacked").exists()
+
+
 @pytest.fixture
 def own(tmp_path) -> Path:
     """A user's folder with all four formats, odd rates, and names that look like splits."""
@@ -360,3 +454,12 @@ def test_the_real_spanish_stamps(shared_data, tmp_path):
     said = rows.transcription.map(lambda text: normalise(text, "es"))
     assert (rows.groupby(said).domain.nunique() == 1).all(), "no text of one domain is trained on in another"
     assert len({sha256(Path(p)) for p in rows.path}) == len(rows)
+
+
+@pytest.mark.real
+def test_the_real_english_prompts(shared_data, tmp_path):
+    report = base.prepare(CorpusPart(name="asterisk", language="en"), 2, shared_data, tmp_path)
+    rows = base.read_audiofolder(tmp_path)
+    assert report.domains == {"calls": 163, "conference": 85, "numbers": 93, "spelling": 83, "voicemail": 105}
+    assert 21 < rows.duration.sum() / 60 < 22 and report.texts == 497
+    assert {soundfile.info(path).samplerate for path in rows.path} == {16_000}

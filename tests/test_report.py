@@ -1,5 +1,10 @@
 """Tables, figures and the report are made from a run's CSV alone."""
 
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -19,6 +24,7 @@ def run(tmp_path):
         "contexts": made.contexts(),
         "cosines": made.cosines(),
         "geometry": made.geometry(),
+        "synthetic": made.synthetic(),
     }
     report.write_rows(folder, rows)
     profile = load_profile("quickstart", {"evaluation.bootstrap_samples": 200, "targets": ["animals", "food"]})
@@ -31,10 +37,12 @@ def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
     paths = report.redraw(run)
     assert [path.name for path in paths] == [
         "quadrants.png", "overview.png", "wer.png", "lam_curves.png", "geometry.png", "cosine_heatmap.png", "ensemble.png",
+        "audit.png", "anatomy.png", "words.png", "quality.png",
     ]  # fmt: skip
     tables = sorted(path.name for path in (run / "tables").iterdir())
     assert tables == sorted(
-        [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "lam", "context_gaps", "examples")]
+        [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "lam", "context_gaps", "examples", "audit")]
+        + [f"{n}.csv" for n in ("hallucinations", "quality", "anatomy", "words")]
         + ["results.md"]
     )
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -65,8 +73,8 @@ def test_report_is_one_file_with_its_audio(run, tmp_path):
     clip.write_bytes(b"OggS")
     clips = dict.fromkeys([f"u{i}" for i in range(12)], clip)
     page = report.write_html(run, clips, {"machine": "<test>"}).read_text(encoding="utf-8")
-    assert page.count("<audio") == len(report.read(run, "examples")) > 0
-    assert page.count("data:image/png") == 7 and "data:audio/ogg" in page
+    assert page.count("<audio") == sum(len(report.read(run, name)) for name in ("examples", "hallucinations")) > 0
+    assert page.count("data:image/png") == 11 and "data:audio/ogg" in page
     assert "&lt;test&gt;" in page and 'src="http' not in page
 
 
@@ -76,6 +84,60 @@ def test_a_missing_run_or_table_is_named(run, tmp_path):
     (run / "tables" / "cosines.csv").unlink()
     with pytest.raises(UserError, match=r"has no tables/cosines.csv: finish it with 'syn2real run quickstart'"):
         report.redraw(run)
+
+
+def blocked(folder: Path) -> subprocess.CompletedProcess:
+    """`syn2real figures FOLDER` where torch, transformers and the network's libraries cannot be imported."""
+    code = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "datasets", "huggingface_hub", "snakemake"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Block())
+from syn2real_utils.cli import main
+main()
+"""
+    return subprocess.run([sys.executable, "-c", code, "figures", str(folder)], capture_output=True, text=True)
+
+
+def test_figures_and_every_table_without_torch_also_from_a_folder_of_csv(run, tmp_path):
+    report.redraw(run)
+    flat = tmp_path / "committed"
+    flat.mkdir()
+    for name in report.ROWS:
+        report.read(run, name).to_csv(flat / f"{name}.csv", index=False, lineterminator="\n")
+    rows = (flat / "utterances.csv").read_bytes()
+    (flat / "utterances.csv").unlink()
+    (flat / "utterances.csv.gz").write_bytes(gzip.compress(rows))
+    (flat / "profile.yaml").write_text((run / "profile.yaml").read_text())
+    (flat / "manifest.json").write_text('{"profile": "quickstart"}')
+    done = blocked(flat)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 11 and not (flat / "utterances.csv").exists()
+    for name in (*(f"{name}.csv" for name in report.COMPUTED), "results.md"):
+        assert (flat / name).read_bytes() == (run / "tables" / name).read_bytes(), name
+    assert (flat / "wer.png").read_bytes() == (run / "figures" / "wer.png").read_bytes()
+
+
+def test_a_folder_of_csv_that_lacks_rows_gives_what_they_allow(run, tmp_path):
+    flat = tmp_path / "committed"
+    flat.mkdir()
+    (flat / "manifest.json").write_text('{"profile": "quickstart"}')
+    with pytest.raises(UserError, match=r"has no utterances.csv or utterances.csv.gz: copy it from tables/ of the run"):
+        report.redraw(flat)
+    made.utterances().query("tts == 'pico'").to_csv(flat / "utterances.csv", index=False)
+    drawn = {path.name for path in report.redraw(flat)}
+    assert {"wer.png", "audit.png"} <= drawn and not {"geometry.png", "quality.png"} & drawn
+    assert (flat / "changes.csv").exists() and not (flat / "context_gaps.csv").exists()
+
+
+def test_rows_of_before_raw_texts_were_kept_still_make_every_table(run):
+    old = made.utterances().drop(columns=["raw_reference", "raw_hypothesis", "speaker"])
+    report.write_rows(run, {"utterances": old})
+    (run / "tables" / "synthetic.csv").unlink()
+    assert "quality.png" not in {path.name for path in report.redraw(run)}
+    assert report.read(run, "audit").wer_raw.isna().all()
 
 
 def test_one_target_one_tts_is_enough_for_every_figure(run):

@@ -68,12 +68,14 @@ def run(killed) -> Path:
 
 def test_exactly_these_artefacts_are_made(killed, run):
     expected = {f"tables/{name}.csv" for name in (
-        "utterances", "selection", "contexts", "cosines", "geometry",
+        "utterances", "selection", "contexts", "cosines", "geometry", "synthetic",
         "wer", "cer", "changes", "lam", "context_gaps", "examples",
+        "audit", "hallucinations", "quality", "anatomy", "words",
     )}  # fmt: skip
     expected |= {"tables/results.md", "profile.yaml", "inputs.json", "run.json", "report.html"}
     expected |= {f"figures/{name}.png" for name in (
         "quadrants", "overview", "wer", "lam_curves", "geometry", "cosine_heatmap", "ensemble",
+        "audit", "anatomy", "words", "quality",
     )}  # fmt: skip
     for name in [name for name in NAMES if name not in runs.APART]:
         stem = f"{name}-animals" if name[:2] in PER_TARGET else name
@@ -132,7 +134,7 @@ def test_a_second_call_does_nothing(killed, run):
 def test_what_a_cluster_is_asked_for_changes_nothing_that_is_made(killed, monkeypatch):
     monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
     profile = load_profile(PROFILE, {"resources": {"every": {"memory_gb": 9, "partition": "gpu"}}})
-    assert runs.preview(profile).startswith("jobs: none, everything is up to date")
+    assert runs.preview(profile).text().startswith("jobs: none, everything is up to date")
 
 
 def test_a_run_without_the_kill_gives_the_same_bytes(run, tmp_path, monkeypatch):

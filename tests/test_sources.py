@@ -23,6 +23,7 @@ from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.ctranslate2 import convert
 from syn2real_utils.errors import UserError
 from syn2real_utils.store import Store
+from tests.made_ctc import snapshot
 
 ENCODER_TOLERANCE = 2e-3  # absolute, on encoder states of size up to 24: float32 sums in another order
 SETTINGS = {"lang_ids": [], "suppress_ids": [1, 2], "suppress_ids_begin": [5], "alignment_heads": [[0, 0]]}
@@ -209,11 +210,11 @@ def test_local_folder_is_taken_as_it_is(container, tmp_path):
 
 def test_folder_that_holds_no_whisper_is_refused(container, tmp_path):
     folder = _convert(container)
-    (folder / "config.json").write_text('{"model_type": "wav2vec2"}')
-    with pytest.raises(UserError, match="holds a 'wav2vec2' model: expected a Whisper"):
-        sources.resolve(str(folder), Store(tmp_path))
     (folder / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"has no model\.safetensors"):
+    with pytest.raises(UserError, match=r"has no model\.safetensors: expected a Whisper"):
+        sources.resolve(str(folder), Store(tmp_path))
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="holds a 'bert' model: expected a Whisper or a CTC model"):
         sources.resolve(str(folder), Store(tmp_path))
 
 
@@ -313,6 +314,23 @@ def test_hub_model_is_kept_as_a_plain_folder_without_code_or_pickle(container, t
     assert commit in (folder / "origin.yaml").read_text()
     assert not {"pytorch_model.bin", "modeling.py"} & {path.name for path in folder.iterdir()}
     WhisperForConditionalGeneration.from_pretrained(folder, use_safetensors=True)
+
+
+def test_hub_ctc_model_needs_its_letters_and_safetensors(tmp_path):
+    commit = "0123456789012345678901234567890123456789"
+    made = snapshot(tmp_path / "made", "rotary")
+    place = tmp_path / "cache/hub/models--org--{}/snapshots" / commit
+    good, bad = (Path(str(place).format(name)) for name in ("good", "bad"))
+    shutil.copytree(made, good)
+    shutil.copytree(made, bad, ignore=shutil.ignore_patterns("model.safetensors"))
+    (bad / "pytorch_model.bin").write_text("not to be read")
+    done = _resolve_offline(f"org/good@{commit}", tmp_path / "cache", tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    files = {path.name for path in Path(done.stdout.splitlines()[-1]).iterdir()}
+    assert {"config.json", "model.safetensors", "vocab.json", "preprocessor_config.json"} <= files
+    done = _resolve_offline(f"org/bad@{commit}", tmp_path / "cache", tmp_path / "home")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "its weights only in pytorch_model.bin, a pickle" in done.stderr
 
 
 # --- real weights on real clips, beside the CTranslate2 runtime ---

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from syn2real_utils import selection, statistics, tables
+from syn2real_utils import bootstrap, selection, statistics, tables
 from syn2real_utils.errors import UserError
 from tests.made import utterances
 
@@ -87,9 +87,76 @@ def test_changes_are_against_syn_target_and_lam_0_is_no_change():
     table = statistics.changes_table(utterances(), samples=200)
     zero = table[(table.lam == 0) & (table.model == "adapted")]
     assert (zero.relative_change == 0).all() and (zero.p == 1).all()
-    assert set(table.model) == {"adapted", "ensemble"} and set(table.baseline) == {"syn_target"}
+    assert set(table.model) == {"pretrained", "real_source", "syn_source", "adapted", "ensemble"}
+    assert set(table.baseline) == {"syn_target"} and table.p.notna().all()
+    points = table.wer_model - table.wer_baseline
+    assert (table.difference - points).abs().max() < 2e-4
+    assert (table.difference_low <= table.difference).all() and (table.difference <= table.difference_high).all()
     with pytest.raises(UserError, match="no rows of 'syn_target'"):
         statistics.changes_table(utterances().query("model != 'syn_target'"))
+
+
+def test_p_of_the_chosen_lam_is_adjusted_over_targets_and_tts():
+    table = statistics.changes_table(utterances(), samples=200)
+    claims = table[(table.model == "adapted") & (table.lam == 0.5)]
+    single = claims[claims.target != "all"]
+    assert len(single) == 4 and single.p_holm.tolist() == pytest.approx(statistics.holm(single.p))
+    pooled = claims[claims.target == "all"]
+    assert pooled.p_holm.equals(pooled.p)
+    assert table[(table.model == "adapted") & (table.lam != 0.5)].p_holm.isna().all()
+
+
+def crossed(texts: int, speakers: int, errors) -> pd.DataFrame:
+    """Each of some speakers reads each of some texts of ten words; `errors(text, speaker)`."""
+    cells = [(t, s, errors(t, s)) for t in range(texts) for s in range(speakers)]
+    table = [{"utterance": f"{t}-{s}", "text_id": f"t{t}", "speaker": f"s{s}", "errors": e} for t, s, e in cells]
+    return pd.DataFrame(table).assign(n_words=10)
+
+
+def width(rows: pd.DataFrame) -> float:
+    low, high = statistics.wer_interval(rows)
+    return high - low
+
+
+def test_speakers_are_drawn_too_where_they_cross_the_texts():
+    """Four of eight speakers make all errors: texts alone would know the rate to the digit."""
+    rows = crossed(20, 8, lambda t, s: 4 if s < 4 else 0)
+    assert width(rows.assign(speaker="")) == 0 and width(rows) > 20
+    assert width(rows) == width(rows.sample(frac=1, random_state=1))
+
+
+def test_the_interval_of_crossed_speakers_and_texts_covers_the_truth():
+    dice, hits = np.random.default_rng(0), 0
+    for _ in range(100):
+        text, speaker = dice.normal(0, 0.06, 30), dice.normal(0, 0.1, 30)
+        rows = crossed(30, 30, lambda t, s: dice.binomial(10, np.clip(0.4 + text[t] + speaker[s], 0, 1)))  # noqa: B023
+        low, high = statistics.wer_interval(rows, samples=300)
+        hits += low <= 40 <= high
+    assert hits >= 88
+
+
+def test_a_text_by_one_speaker_is_drawn_with_the_speaker():
+    rows = pd.DataFrame({"utterance": range(20), "text_id": range(20), "speaker": [f"s{i // 5}" for i in range(20)]})
+    rows = rows.assign(errors=[1] * 10 + [0] * 10, n_words=1)
+    assert bootstrap.blocks(rows) == 4 and statistics.wer_interval(rows) == (0.0, 100.0)
+    assert bootstrap.blocks(rows.assign(speaker="one")) == bootstrap.blocks(rows.assign(speaker="")) == 20
+
+
+def test_few_blocks_cannot_be_significant():
+    rows = pd.DataFrame({"utterance": range(40), "text_id": range(40), "speaker": [f"s{i // 10}" for i in range(40)]})
+    before = rows.assign(errors=2, n_words=4)
+    assert statistics.paired_change(before.assign(errors=1), before).p == 2**-3
+    assert statistics.paired_change(before.assign(errors=1, speaker=""), before.assign(speaker="")).p < 0.01
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    before = rows(*[(str(i), 2, 4) for i in range(40)], run=0)
+    seeds = [before.assign(run=seed) for seed in range(4)]
+    better = pd.concat([part.assign(errors=2 - (part.run < 2)) for part in seeds])
+    change = statistics.paired_change(better, pd.concat(seeds))
+    assert change.relative == -25 and change.low == -50 and change.high == 0 and change.p > 0.05
+    same = statistics.paired_change(pd.concat(seeds).assign(errors=1), pd.concat(seeds))
+    assert (same.low, same.high) == (-50, -50) and same.difference == -25
 
 
 def curve(*points: tuple[float, int], domain: str = "a") -> pd.DataFrame:

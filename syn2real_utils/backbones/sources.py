@@ -23,12 +23,21 @@ CONVERSION = 1  # raise it when `ctranslate2.convert` writes something else: con
 HUB_SECONDS = 5.0  # to wait for the hub's first answer
 HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]  # no code, no pickle, no weights of other frameworks
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
+WHISPER, CTC = "Whisper", "CTC model"  # what a folder can hold
+KINDS = {"whisper": WHISPER} | dict.fromkeys(  # by the model_type in config.json; CTC: those that take raw waves
+    "data2vec-audio hubert sew sew-d unispeech unispeech-sat wav2vec2 wav2vec2-conformer wavlm".split(), CTC
+)
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+SETTINGS = ("preprocessor_config.json", "processor_config.json")
 NEEDED = {  # what a folder must hold: one of each
-    "config.json": ("config.json",),
-    "model.safetensors": ("model.safetensors", "model.safetensors.index.json"),
-    "tokenizer.json": ("tokenizer.json", "vocab.json"),
-    "generation_config.json": ("generation_config.json",),
-    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+    WHISPER: {
+        "model.safetensors": WEIGHTS,
+        "tokenizer.json": ("tokenizer.json", "vocab.json"),
+        "generation_config.json": ("generation_config.json",),
+        "preprocessor_config.json": SETTINGS,
+    },
+    CTC: {"model.safetensors": WEIGHTS, "vocab.json": ("vocab.json",), "preprocessor_config.json": SETTINGS},
 }
 
 
@@ -118,23 +127,55 @@ def resolve(name: str, store: Store) -> Path:
 
 
 def check_folder(folder: Path) -> Path:
-    """Return `folder` if it holds a Whisper that transformers opens.
+    """Return `folder` if it holds a Whisper or a CTC model that transformers opens.
 
     Raises:
         UserError: a file is missing, or the model is another one.
     """
-    for wanted, forms in NEEDED.items():
-        if not any((folder / form).is_file() for form in forms):
-            raise UserError(
-                f"the backbone folder {folder} has no {wanted}: expected a Whisper as save_pretrained writes it"
-            )
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.json'} describes no model: expected JSON with a model_type") from error
-    if kind != "whisper":
-        raise UserError(f"the backbone folder {folder} holds a '{kind}' model: expected a Whisper")
+    what = kind(folder)
+    for wanted, forms in NEEDED[what].items():
+        if any((folder / form).is_file() for form in forms):
+            continue
+        if wanted == "model.safetensors" and any((folder / name).is_file() for name in PICKLES):
+            raise UserError(f"the backbone folder {folder} has {_only_a_pickle()}")
+        raise UserError(f"the backbone folder {folder} has no {wanted}: expected a {what} as save_pretrained writes it")
     return folder
+
+
+def kind(folder: Path) -> str:
+    """What a `save_pretrained` folder holds: `WHISPER` or `CTC`.
+
+    Raises:
+        UserError: no or another model.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise UserError(
+            f"the backbone folder {folder} has no config.json: expected a model as save_pretrained writes it"
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        found, heads = config["model_type"], [str(name) for name in config.get("architectures") or []]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} describes no model: expected JSON with a model_type") from error
+    what = KINDS.get(found)
+    if what is None:
+        raise UserError(
+            f"the backbone folder {folder} holds a '{found}' model: expected a Whisper or a CTC model ({names(KINDS)})"
+        )
+    if what == CTC and not any(head.endswith("ForCTC") for head in heads):
+        which = names(heads) or "no architecture"
+        raise UserError(
+            f"the backbone folder {folder} holds {which}, without a CTC head: expected a model that was fine-tuned"
+        )
+    return what
+
+
+def _only_a_pickle() -> str:
+    return (
+        f"its weights only in {PICKLES[0]}, a pickle, which can run code when it is read: convert the model to safetensors "
+        "(transformers: from_pretrained, then save_pretrained) and give the folder"
+    )
 
 
 def fetch_container(container: Container, into: Path) -> None:
@@ -191,7 +232,10 @@ def _from_hub(repository: str, revision: str | None, into: Path) -> None:
     say(f"fetching {what} from the Hugging Face hub")
     online = True
     try:
-        revision = HfApi().model_info(repository, revision=revision, timeout=HUB_SECONDS).sha
+        info = HfApi().model_info(repository, revision=revision, timeout=HUB_SECONDS)
+        revision, files = info.sha, {sibling.rfilename for sibling in info.siblings or []}
+        if files & set(PICKLES) and not files & set(WEIGHTS):
+            raise UserError(f"the hub's model {what} has {_only_a_pickle()}")
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(f"the hub has no model {what} for you: use {_instead()}") from error
     except (HTTPError, OSError):  # no network, no hub or HF_HUB_OFFLINE: look into the hub's own cache on this machine

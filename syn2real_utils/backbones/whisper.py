@@ -6,36 +6,30 @@ stand for the silence behind it (context.py). Models are put back as they were, 
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizerFast
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
-from syn2real_utils.backbones.context import hear, stack
+from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
+from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.profile import BackbonePart
+from syn2real_utils.lineage import read_lineage
+from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import Progress
 
 FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
-FULL_CONTEXT = 30.0  # seconds
+FULL_CONTEXT = LONGEST  # seconds
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
-IGNORED = -100  # label that the loss skips
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
-
-
-@dataclass(frozen=True)
-class Example:
-    """One clip as the model sees it."""
-
-    features: torch.Tensor  # (mel bins, frames), frames = the clip's context
-    labels: torch.Tensor  # (tokens,), prompt without its first token, text, end of text
 
 
 class Whisper:
@@ -69,21 +63,31 @@ class Whisper:
         step = self.part.context_step
         return min(FULL_CONTEXT, math.ceil((seconds + self.part.context_margin) / step - 1e-9) * step)
 
+    @staticmethod
+    def own_language(folder: Path) -> str | None:
+        """The language that a model says it is for: in lineage.json, or in its settings for generating text."""
+        file = folder / "generation_config.json"
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            multilingual, said = settings.get("is_multilingual", False), str(settings.get("language") or "")
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{file} is damaged: expected JSON as save_pretrained writes it") from error
+        if not multilingual:
+            return "en"
+        lineage = read_lineage(folder)
+        of_corpus = (lineage.corpus if lineage and lineage.corpus else "").rpartition("-")[2]  # e.g. tuxpaint-es
+        own = said.strip("<|>").lower()  # es, spanish or <|es|>
+        return next((code for code in (of_corpus, TO_LANGUAGE_CODE.get(own, own)) if code in LANGUAGES), None)
+
     def features(self, path: Path | str, full: bool = False) -> torch.Tensor:
         """Log-mel of a clip, silence up to its context (30 s if `full`): float32 (mel bins, frames).
 
         Raises:
             UserError: the clip is unreadable or longer than 30 s.
         """
-        wave = audio.read(path)
-        seconds = len(wave) / audio.SAMPLE_RATE
-        if seconds > FULL_CONTEXT:
-            raise UserError(
-                f"the clip {path} lasts {seconds:.0f} s: Whisper hears {FULL_CONTEXT:.0f} s at most, cut it into shorter clips"
-            )
-        return self.log_mel(wave, full)
+        return self.of_wave(read_clip(path, "Whisper"), full)
 
-    def log_mel(self, wave: np.ndarray, full: bool = False) -> torch.Tensor:
+    def of_wave(self, wave: np.ndarray, full: bool = False) -> torch.Tensor:
         """Log-mel of a wave of at most 30 s, silence up to its context (30 s if `full`): float32 (mel bins, frames)."""
         context = FULL_CONTEXT if full else self.context(len(wave) / audio.SAMPLE_RATE)
         padded = np.zeros(round(context * audio.SAMPLE_RATE), dtype=np.float32)
@@ -93,37 +97,109 @@ class Whisper:
         )
         return mel.input_features[0]
 
+    def check(self, texts: Sequence[str]) -> None:
+        """Nothing: its tokens write any text."""
+
     def labels(self, text: str) -> torch.Tensor:
         """Tokens that the decoder learns to say for `text`: int64 (tokens,)."""
         tokens = self.tokenizer(" " + text.strip(), add_special_tokens=False).input_ids
         return torch.tensor([*self.prompt[1:], *tokens, self.tokenizer.eos_token_id])
 
-    def collate(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def stacked(self, clips: Sequence[torch.Tensor]) -> Batch:
+        """input_features (batch, mel bins, frames), frames of silence behind the shorter."""
+        return {"input_features": stack(clips)}
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
         """A batch: input_features (batch, mel bins, frames), labels (batch, tokens) padded with `IGNORED`."""
         labels = nn.utils.rnn.pad_sequence([e.labels for e in examples], batch_first=True, padding_value=IGNORED)
         labels = nn.functional.pad(labels, (0, -labels.shape[1] % LABEL_STEP), value=IGNORED)
-        return {"input_features": stack([e.features for e in examples]), "labels": labels}
+        return self.stacked([e.features for e in examples]) | {"labels": labels}
 
-    @torch.inference_mode()
+    @contextmanager
+    def hearing(self, model: WhisperForConditionalGeneration, batch: Batch) -> Iterator[Batch]:
+        """Cut the encoder's context to the batch's."""
+        with short_context(model, batch["input_features"]) as heard:
+            yield batch | {"input_features": heard}
+
+    @contextmanager
+    def learning(self, model: WhisperForConditionalGeneration, part: TrainingPart) -> Iterator[None]:
+        """Everything is trained, under SpecAugment where the part asks for it; the decoder keeps no cache."""
+        model.train()
+        wanted = {
+            "use_cache": False,
+            "apply_spec_augment": part.mask_time_prob > 0 or part.mask_feature_prob > 0,
+            "mask_time_prob": part.mask_time_prob,
+            "mask_feature_prob": part.mask_feature_prob,
+        }
+        before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
+        model.config.update(wanted)
+        try:
+            yield
+        finally:
+            model.config.update(before)
+
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
     ) -> list[str]:
         """Greedy transcripts of log-mel features, in their order; each clip is heard with its own context."""
+        return [heard.text for heard in self.hear(model, clips, batch_size, sure=False)]
+
+    @torch.inference_mode()
+    def hear(
+        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
+    ) -> list[Heard]:
+        """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
         order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
-        texts = [""] * len(clips)
+        found: dict[int, Heard] = {}
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
         with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
             head = model.proj_out.weight.to(getattr(torch, self.precision))
             for batch in batches:
-                for i, tokens in zip(batch, self._greedy(model, head, [clips[i] for i in batch]), strict=True):
-                    texts[i] = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                sums = torch.zeros(len(batch), 3, dtype=torch.float64) if sure else None
+                said = self._greedy(model, head, [clips[i] for i in batch], sums)
+                known = sums.tolist() if sums is not None else [[0, math.nan, math.nan]] * len(batch)
+                for i, tokens, (n, logprob, entropy) in zip(batch, said, known, strict=True):
+                    text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                    found[i] = Heard(text, int(n), logprob, entropy)
                 progress.step()
-        return texts
+        return [found[i] for i in range(len(clips))]
+
+    @torch.inference_mode()
+    def loss(
+        self, model: WhisperForConditionalGeneration, examples: Sequence[Example], batch_size: int
+    ) -> tuple[float, int]:
+        """Cross entropy of text and end of text, the right tokens before each given: summed nats, and how many tokens.
+
+        The prompt costs nothing: decoding does not choose it.
+        """
+        order = sorted(examples, key=lambda e: -e.features.shape[-1])
+        nats, tokens = 0.0, 0
+        for at in range(0, len(order), batch_size):
+            batch = {name: t.to(model.device) for name, t in self.collate(order[at : at + batch_size]).items()}
+            with (
+                self.hearing(model, batch) as heard,
+                torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+            ):
+                logits = model(**heard).logits
+            start = len(self.prompt) - 1
+            wanted = batch["labels"][:, start:].flatten()
+            lost = nn.functional.cross_entropy(
+                logits[:, start:].flatten(0, 1).float(), wanted, ignore_index=IGNORED, reduction="sum"
+            )
+            nats, tokens = nats + float(lost), tokens + int((wanted != IGNORED).sum())
+        return nats, tokens
 
     def _greedy(
-        self, model: WhisperForConditionalGeneration, head: torch.Tensor, clips: Sequence[torch.Tensor]
+        self,
+        model: WhisperForConditionalGeneration,
+        head: torch.Tensor,
+        clips: Sequence[torch.Tensor],
+        sums: torch.Tensor | None = None,
     ) -> list[list[int]]:
-        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens."""
+        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens.
+
+        To `sums` (clips, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
+        """
         heard = hear(model, clips)
         most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
         banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
@@ -142,6 +218,8 @@ class Whisper:
                 if not said[rows[0]]:
                     logits[:, first] = -torch.inf
                 best = logits.argmax(-1)
+                if sums is not None:
+                    sums[rows] += _sureness(logits, best)
                 going = []
                 for at, (row, token) in enumerate(zip(rows, best.tolist(), strict=True)):
                     if token != end:
@@ -174,6 +252,9 @@ class Whisper:
         return [start, *middle, self.settings["no_timestamps_token_id"]]
 
 
-def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """1, log-probability and entropy of the token `best` of each row of `logits` (batch, tokens): float64 (batch, 3)."""
+    logs = logits.float().log_softmax(-1)
+    entropy = -(logs.exp() * logs.clamp_min(torch.finfo(logs.dtype).min)).sum(-1)  # 0 * -inf of a banned token is 0
+    chosen = logs.gather(-1, best[:, None])[:, 0]
+    return torch.stack([torch.ones_like(chosen), chosen, entropy], dim=-1).double().cpu()

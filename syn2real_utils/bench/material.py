@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -24,7 +25,7 @@ def profile() -> Profile:
 
 def backbone() -> Whisper:
     """Its backbone."""
-    return stages.backbone(profile())
+    return cast(Whisper, stages.backbone(profile()))
 
 
 def source_rows() -> pd.DataFrame:

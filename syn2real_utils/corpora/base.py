@@ -151,6 +151,16 @@ def text_id(domain: str, text: str, language: str) -> str:
     return _hash(f"{domain}\n{normalise(text, language)}", 12)
 
 
+def distinct(found: pd.DataFrame, language: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Rows with `hash`, of their recording: one for each recording, and (utterance, reason) of those that are left out."""
+    said = pd.Series([normalise(t, language) for t in found.transcription], index=found.index, dtype=str)
+    ambiguous = said.groupby(found.hash).transform("nunique") > 1
+    repeated = found.duplicated("hash") & ~ambiguous
+    dropped = [(u, "one recording for several texts") for u in found.utterance[ambiguous]]
+    dropped += [(u, "the same recording again") for u in found.utterance[repeated]]
+    return found[~ambiguous & ~repeated].drop(columns="hash").reset_index(drop=True), dropped
+
+
 def assign_folds(rows: pd.DataFrame, folds: int, seed: int = 0) -> pd.Series:
     """Fold of each row, 0 .. folds - 1: within a domain by distinct `text_id`, in hash order, balanced to one text."""
     chosen = {}

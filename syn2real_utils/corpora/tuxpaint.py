@@ -12,12 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import audio, fetch
-from syn2real_utils.corpora.base import CorpusReport, check_merge, publish
+from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store, sha256
-from syn2real_utils.text import normalise
 
 PACKAGE, VERSION = "tuxpaint-stamps-default", "2022.06.04-1"
 SHA256 = "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34"
@@ -87,15 +86,10 @@ def recordings(stamps: Path, language: str) -> tuple[pd.DataFrame, list[tuple[st
             continue
         table.append({"utterance": utterance, "recording": str(file), "transcription": text, "hash": sha256(file)})
     found = pd.DataFrame(table, columns=["utterance", "recording", "transcription", "hash"], dtype=str)
-    said = pd.Series([normalise(t, language) for t in found.transcription], dtype=str)
-    ambiguous = said.groupby(found.hash).transform("nunique") > 1
-    repeated = found.duplicated("hash") & ~ambiguous
-    dropped += [(u, "one recording for several texts") for u in found.utterance[ambiguous]]
-    dropped += [(u, "the same recording again") for u in found.utterance[repeated]]
-    found = found[~ambiguous & ~repeated].reset_index(drop=True)
+    found, again = distinct(found, language)
     domains = [u.split("/")[0] for u in found.utterance]
     found = found.assign(domain=domains, speaker="", split="", duration=[audio.duration(c) for c in found.recording])
-    return found.drop(columns="hash"), dropped
+    return found, dropped + again
 
 
 def _tail(language: str) -> str:

@@ -1,0 +1,148 @@
+"""What `syn2real adapt` says against what is true, and what it forgets: every domain of a carried corpus as a user's own.
+
+    python benchmarks/adapt.py --language es --backbone base --tts pico -o figures/adapt-es
+
+For each domain: its texts alone go in, then its real clips are heard by `pretrained`, `syn_target` and `adapted`, padded to
+30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A vector that heard speech
+of the domain is not used. Domains that stand in verdicts.csv are not done again, and what is in the store is not made again.
+"""
+
+import argparse
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils import checkpoints, machine, ready, stages
+from syn2real_utils.adapt import adapt
+from syn2real_utils.corpora.base import read_audiofolder
+from syn2real_utils.evaluation import score
+from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.progress import say
+from syn2real_utils.store import Artifact, home, write_text_atomic
+
+AT_LEAST = 30  # real clips of a domain: fewer prove nothing
+EACH, OTHERS = 6, 48  # clips of each other domain of the corpus, and of the other corpus, by the hash of their texts
+PHRASES = {"tuxpaint": None, "asterisk": ("calls", "conference", "voicemail")}  # no single letters and numbers
+COLUMNS = ["domain", "model", "place", "corpus", "heard", "utterance", "text_id", "n_words", "errors"]
+
+
+def main() -> None:
+    """Every domain in turn."""
+    given = arguments()
+    own, other = (scoring(given, name) for name in (given.corpus, given.outside))
+    rows, foreign = (read_audiofolder(stages.corpus(profile).path) for profile in (own, other))
+    counts = rows.domain.value_counts()
+    domains = given.domains.split(",") if given.domains else sorted(counts.index[counts >= AT_LEAST])
+    panels = [("others", own, sample(rows, EACH)), ("outside", other, few(foreign, given.outside))]
+    for domain in domains:
+        if domain not in done(given.out):
+            heard = [("own", own, rows[rows.domain == domain].reset_index(drop=True)), *panels]
+            one_domain(given, domain, heard)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--language", default="es")
+    parser.add_argument("--backbone", default="base")
+    parser.add_argument("--tts", default="pico", help="one or more, with commas")
+    parser.add_argument("--corpus", default="tuxpaint")
+    parser.add_argument("--outside", default="asterisk", help="the corpus that shows what was forgotten")
+    parser.add_argument("--domains", default="", help=f"with commas; all with at least {AT_LEAST} clips")
+    parser.add_argument("--vector", default="auto", choices=["auto", "none"])
+    parser.add_argument("--keep", type=float, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    return parser.parse_args()
+
+
+def one_domain(given: argparse.Namespace, domain: str, heard: list[tuple[str, Profile, pd.DataFrame]]) -> None:
+    """Make the models, write what was said and then what is true."""
+    start, texts = time.perf_counter(), heard[0][2].drop_duplicates("text_id").transcription
+    work = home() / "runs" / "bench-adapt" / domain
+    work.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(work / f"{domain}.txt", "\n".join(texts) + "\n")
+    vector = choose(given, domain, heard[0][1])
+    keep = {} if given.keep is None else {"keep": given.keep}
+    how = {"threads": threads(), "overwrite": True, "domain": domain, "seed": given.seed}
+    call = (work / f"{domain}.txt", given.language, given.backbone, given.tts.split(","))
+    adapt(*call, work / "syn_target", vector="none", keep=0.0, **how)
+    made = adapt(*call, work / "adapted", vector=vector, **keep, **how)
+    minutes = (time.perf_counter() - start) / 60
+    models = {"pretrained": None, **{name: artifact(work / name) for name in ("syn_target", "adapted")}}
+    table = pd.concat([hear(name, model, *panel) for name, model in models.items() for panel in heard])
+    append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv")
+    said = {"domain": domain, "language": given.language, "backbone": given.backbone, "tts": given.tts}
+    said |= {"texts": len(made.texts.kept), "vector": Path(vector).name, "lam": made.lam, "keep": given.keep}
+    said |= {"go": made.go, "reason": made.reason, "minutes": round(minutes, 1), "seed": given.seed}
+    append(
+        pd.DataFrame([said | {"commit": machine.commit(), "machine": machine.about()["machine"]}]),
+        given.out / "verdicts.csv",
+    )
+    shutil.rmtree(work)
+
+
+def hear(name: str, model: Artifact | None, place: str, profile: Profile, rows: pd.DataFrame) -> pd.DataFrame:
+    """Counted rows of one model on some clips, padded to 30 s."""
+    found = stages.transcripts(profile, model, rows, full=True).set_index("utterance").hypothesis[rows.utterance]
+    counted = score(rows, found, profile.corpus.language)
+    return counted.assign(model=name, place=place, corpus=profile.corpus.name, heard=rows.domain.to_numpy())
+
+
+def choose(given: argparse.Namespace, domain: str, profile: Profile) -> str:
+    """The vector that `auto` would take, of those that did not hear the domain; none where there is none."""
+    tts = given.tts.split(",")
+    there = [v for v in ready.find(stages.parent(profile), given.language, tts) if domain not in v.domains]
+    if given.vector == "none" or not all(any(v.tts == name for v in there) for name in tts):
+        return "none"
+    if len(tts) > 1:
+        return "auto"  # takes the best vector of each TTS, and prefers those that did not hear the domain
+    return str(there[0].path)
+
+
+def scoring(given: argparse.Namespace, corpus: str) -> Profile:
+    """A profile that reads the whole of a corpus."""
+    values = {"corpus.name": corpus, "corpus.language": given.language, "corpus.max_utterances": None}
+    return load_profile("quickstart", values | {"backbone.name": given.backbone, "threads": threads()})
+
+
+def sample(rows: pd.DataFrame, each: int) -> pd.DataFrame:
+    """So many clips of each domain, by the hash of their texts."""
+    return rows.sort_values(["text_id", "utterance"]).groupby("domain").head(each).reset_index(drop=True)
+
+
+def few(rows: pd.DataFrame, corpus: str) -> pd.DataFrame:
+    """Clips of another corpus."""
+    kept = rows[rows.domain.isin(PHRASES[corpus] or rows.domain)]
+    return sample(kept, OTHERS // kept.domain.nunique())
+
+
+def artifact(folder: Path) -> Artifact:
+    """A model folder as what the store would know it by."""
+    return Artifact(folder, checkpoints.weights_hash(folder))
+
+
+def append(table: pd.DataFrame, file: Path) -> None:
+    """Add rows to a CSV; it is replaced when they are whole."""
+    before = [pd.read_csv(file)] if file.is_file() else []
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(file, pd.concat([*before, table]).to_csv(index=False, lineterminator="\n"))
+
+
+def done(folder: Path) -> set[str]:
+    """Domains whose truth is known."""
+    file = folder / "verdicts.csv"
+    return set(pd.read_csv(file).domain) if file.is_file() else set()
+
+
+def threads() -> int:
+    """Of torch; results are the same bytes for the same number only."""
+    return int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1))
+
+
+if __name__ == "__main__":
+    main()
+    say("done")

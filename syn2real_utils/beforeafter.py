@@ -1,0 +1,81 @@
+"""Before and after a domain of one's own: tidy rows -> tables and a figure. No model, no GPU, no network.
+
+Rows are those of `devel.csv` in an adapted model's folder, or of `benchmarks/adapt.py` (rows.csv).
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from syn2real_utils import statistics
+from syn2real_utils.figures import COLOURS, style
+from syn2real_utils.statistics import FULL
+
+SHOWN = ("pretrained", "syn_target", "adapted")
+HEIGHT, WIDTH = 0.62, 6.4  # inches: of a domain, of the figure
+BETWEEN = 0.24  # of a domain's height, between its models
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """WER in percent of each model on each domain, with its bootstrap interval over texts.
+
+    Args:
+        rows: `domain, model, text_id, n_words, errors`; where they hold `context`, those at 30 s are taken.
+
+    Returns:
+        `domain, model, n_utterances, n_words, errors, wer, ci_low, ci_high`.
+    """
+    full = rows[rows.context == FULL] if "context" in rows else rows
+    found = []
+    for (domain, model), part in full.groupby(["domain", "model"], sort=False):
+        low, high = statistics.wer_interval(part)
+        counts = {"n_utterances": len(part), "n_words": int(part.n_words.sum()), "errors": int(part.errors.sum())}
+        wer = {"wer": statistics.corpus_wer(part), "ci_low": low, "ci_high": high}
+        found.append({"domain": domain, "model": model} | counts | wer)
+    return pd.DataFrame(found)
+
+
+def truth(rows: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """What adapt said of each domain against what is true of it, and what it forgot.
+
+    Args:
+        rows: rows.csv of `benchmarks/adapt.py`; `place` is "own", "others" (of the corpus) or "outside" (another corpus).
+        verdicts: its verdicts.csv.
+
+    Returns:
+        `domain, go`; for each place, its WER by model (`own_pretrained` ...), and adapted against pretrained in percent with
+        its interval (`own_change, own_low, own_high` ...); `better` and `surely_better`, of the own domain.
+    """
+    rows = rows[(rows.place == "own") | (rows.heard != rows.domain)]
+    found = []
+    for said in verdicts.itertuples():
+        row: dict[str, object] = {"domain": said.domain, "go": bool(said.go)}
+        for place, part in rows[rows.domain == said.domain].groupby("place", sort=False):
+            models = dict(list(part.groupby("model")))
+            change = statistics.paired_change(models["adapted"], models["pretrained"])
+            row |= {f"{place}_{model}": statistics.corpus_wer(models[model]) for model in SHOWN}
+            row |= {f"{place}_change": change.relative, f"{place}_low": change.low, f"{place}_high": change.high}
+            if place == "own":
+                row |= {"better": bool(change.relative < 0), "surely_better": bool(change.high < 0)}
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def figure(found: pd.DataFrame) -> Figure:
+    """WER of each model on each domain with its interval; `found` is what `table` returns."""
+    domains = list(dict.fromkeys(found.domain))
+    with style():
+        drawn = Figure(figsize=(WIDTH, 1.0 + HEIGHT * len(domains)))
+        ax = drawn.add_subplot()
+        for place, model in enumerate(SHOWN):
+            part = found[found.model == model].set_index("domain").reindex(domains)
+            heights = np.arange(len(domains)) + BETWEEN * (place - 1)
+            ax.hlines(heights, part.ci_low, part.ci_high, color=COLOURS[model], linewidth=1.4, alpha=0.6)
+            ax.plot(part.wer, heights, "o", color=COLOURS[model], markersize=5.5, label=model)
+        ax.set_yticks(range(len(domains)), domains)
+        ax.set(ylim=(len(domains) - 0.4, -0.6), xlabel="WER on real clips, % (line: bootstrap interval over texts)")
+        ax.set_xlim(left=0)
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(SHOWN), frameon=False)
+    return drawn

@@ -1,0 +1,214 @@
+"""Two files of utterance rows against each other: B against A, by domain and pooled, with interval and p.
+
+Any CSV will do that has `utterance` and what can be counted: a run's tables/utterances.csv, rows of `syn2real evaluate`, or
+rows of another tool with `reference, hypothesis` (whose words are counted as they stand).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils import tables
+from syn2real_utils.bootstrap import corpus_wer, holm, paired_change
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.selection import CHOSEN, DIGITS, ORACLE, is_chosen, is_oracle
+from syn2real_utils.statistics import ALL
+
+SYSTEM = ("protocol", "backbone", "tts", "model", "lam", "context")  # what must have one value in each file
+CHOICES = {"chosen": (CHOSEN, is_chosen), "oracle": (ORACLE, is_oracle)}  # lam by its label
+KEYS = ["domain", "seed", "utterance"]  # of which a file has one row
+COUNTED = ["n_words", "errors"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B against A on one domain, or on all; WER in percent, difference in points; p_holm over the domains."""
+
+    domain: str
+    n_utterances: int
+    n_words: int
+    wer_a: float
+    wer_b: float
+    difference: float
+    difference_low: float
+    difference_high: float
+    relative_change: float
+    ci_low: float
+    ci_high: float
+    p: float
+    p_holm: float
+    verdict: str
+
+
+def compare(
+    file_a: Path,
+    file_b: Path,
+    only_a: Mapping[str, str] | None = None,
+    only_b: Mapping[str, str] | None = None,
+    samples: int = 2000,
+    confidence: float = 0.95,
+) -> list[Difference]:
+    """How B differs from A: a row per domain where there are several, and last a row that pools them.
+
+    Args:
+        file_a: rows of the baseline.
+        file_b: rows of what is compared with it.
+        only_a: column -> value of the rows of A that count; lam may be "chosen" or "oracle".
+        only_b: the same of B.
+        samples: bootstrap resamples.
+        confidence: e.g. 0.95.
+
+    Raises:
+        UserError: a file or column is missing, a file holds several systems, or the two do not fit each other.
+    """
+    a, b = _read(file_a, only_a or {}), _read(file_b, only_b or {})
+    _check_fit(a, b, f"A ({file_a})", f"B ({file_b})")
+    a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
+    speaker = a.speaker.where(a.speaker != "", b.speaker)  # one file may know what the other does not
+    a, b = (rows.assign(text_id=a.text_id, speaker=speaker) for rows in (a, b))
+    parts = [(domain, rows) for domain, rows in a.groupby("domain", sort=True)] if a.domain.nunique() > 1 else []
+    found = [(str(domain), rows, b[b.domain == domain]) for domain, rows in parts] + [(ALL, a, b)]
+    changes = [paired_change(model, baseline, samples, confidence) for _, baseline, model in found]
+    adjusted = [*holm([change.p for change in changes[:-1]]), changes[-1].p]
+    return [
+        Difference(
+            domain, len(model), int(model.n_words.sum()), corpus_wer(baseline), corpus_wer(model), change.difference,
+            change.difference_low, change.difference_high, change.relative, change.low, change.high, change.p, p,
+            tables.verdict(p, change.difference, 1 - confidence),
+        )
+        for (domain, baseline, model), change, p in zip(found, changes, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def as_table(found: Sequence[Difference], confidence: float = 0.95) -> pd.DataFrame:
+    """The comparison as a table to look at."""
+    several = len(found) > 2
+    table = [
+        {
+            "domain": "all domains" if several and row.domain == ALL else row.domain,
+            "clips": row.n_utterances,
+            "words": row.n_words,
+            "WER of_A": f"{row.wer_a:.1f}",
+            "WER of_B": f"{row.wer_b:.1f}",
+            "difference in points": tables.points(asdict(row) | {"ci_low": row.difference_low, "ci_high": row.difference_high}),
+            "relative change": tables.percent_change(pd.Series(asdict(row))),
+            "p (Holm)" if several else "p": tables.p_text(row.p_holm),
+            "verdict": row.verdict,
+        }
+        for row in found
+    ]  # fmt: skip
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"B against A, negative is better; {100 * confidence:g} % bootstrap intervals over texts, speakers and seeds as far as the "
+        f"rows name them; significant means p below {1 - confidence:.2g}."
+        + (" p of the domains after Holm, of all domains as it is." if several else "")
+    )
+    return result
+
+
+def _read(file: Path, only: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of one system: `domain, utterance, text_id, speaker, seed, normaliser, n_words, errors`."""
+    if not file.is_file():
+        raise UserError(f"no file {file}: expected a CSV of utterance rows, such as tables/utterances.csv of a run")
+    try:
+        rows = tables.read_csv(file)
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise UserError(f"{file} is no CSV of utterance rows: {str(error).splitlines()[0]}") from error
+    rows = _counted(rows, file)
+    rows = _of_one_system(rows, only, file)
+    plain = {"domain": rows.get("target", rows.get("domain", "")), "normaliser": rows.get("normaliser", "")}
+    plain |= {"speaker": rows.get("speaker", ""), "seed": rows.get("seed", 0)}
+    plain |= {"text_id": rows.text_id if "text_id" in rows else rows.reference}
+    rows = rows[["utterance", *COUNTED]].assign(**plain).reset_index(drop=True)
+    return rows.assign(
+        **{column: rows[column].fillna("").astype(str) for column in ("domain", "normaliser", "speaker")}
+    )
+
+
+def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """`rows` with edit counts, made from reference and hypothesis where they lack."""
+    texts = {"reference", "hypothesis"} <= set(rows)
+    lacking = [c for c in ["utterance"] if c not in rows]
+    lacking += [] if texts else [c for c in COUNTED if c not in rows]
+    lacking += [] if "text_id" in rows or texts else ["text_id (or reference and hypothesis)"]
+    if lacking:
+        raise UserError(f"{file} has no column {names(lacking)}: expected the columns of tables/utterances.csv")
+    if rows.empty:
+        raise UserError(f"{file} has no rows: expected one per utterance")
+    if not set(COUNTED) <= set(rows):
+        from syn2real_utils.evaluation import rescore
+
+        return rescore(rows.assign(normaliser=rows.get("normaliser", "")), "reference", "hypothesis")
+    for column in COUNTED:
+        if not pd.api.types.is_numeric_dtype(rows[column]) or rows[column].isna().any():
+            raise UserError(f"{file}: column {column} must hold a number in every row")
+    return rows
+
+
+def _of_one_system(rows: pd.DataFrame, only: Mapping[str, str], file: Path) -> pd.DataFrame:
+    """The rows that `only` names, which must be those of one system."""
+    for column, value in only.items():
+        if column not in rows:
+            raise UserError(f"{file} has no column '{column}' to choose {value} by: it has {names(rows.columns, 30)}")
+        there = rows[column]
+        if column == "lam" and value in CHOICES and "lam_source" in rows:
+            kept = CHOICES[value][1](rows.lam_source)
+        elif pd.api.types.is_numeric_dtype(there):
+            kept = there.map(lambda number: f"{number:g}") == _number(value, column)
+        else:
+            kept = there.astype(str) == value
+        if not kept.any():
+            raise UserError(f"{file} has no rows of {column} {value}: it has {names(_values(there))}")
+        rows = rows[kept]
+    each_its_own = only.get("lam") in CHOICES
+    for column in SYSTEM:
+        if column in rows and not (column == "lam" and each_its_own) and len(choices := _values(rows[column])) > 1:
+            label = " or chosen" if column == "lam" and "lam_source" in rows else ""
+            raise UserError(
+                f"{file} holds rows of several {column}: {names(choices)}{label}; choose one, such as --only {column}={choices[0]} "
+                "(--a, --b: of one file)"
+            )
+    return rows
+
+
+def _values(column: pd.Series) -> list[str]:
+    """What a column holds, for people; rows without a lam count as one value."""
+    values = column.round(DIGITS) if pd.api.types.is_float_dtype(column) else column
+    return [f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(values.dropna().unique())] + (
+        ["none"] if column.isna().any() else []
+    )
+
+
+def _number(text: str, column: str) -> str:
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        raise UserError(f"{column}={text}: expected a number") from None
+
+
+def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> None:
+    """Raise UserError unless every utterance of a file has its match in the other."""
+    if set(a.normaliser) != set(b.normaliser):
+        raise UserError(
+            f"{name_a} was scored with the normaliser {names(sorted(set(a.normaliser)))}, {name_b} with "
+            f"{names(sorted(set(b.normaliser)))}: score both with one"
+        )
+    for rows, name in ((a, name_a), (b, name_b)):
+        if (again := rows.duplicated(KEYS)).any():
+            raise UserError(f"{name} has several rows of {names(rows.utterance[again].unique(), 3)}: expected one each")
+    if set(a.seed) != set(b.seed):
+        raise UserError(
+            f"{name_a} has the seeds {names(sorted(set(a.seed)))}, {name_b} {names(sorted(set(b.seed)))}: choose one, such as --only seed=0"
+        )
+    one, other = (pd.MultiIndex.from_frame(rows[KEYS]) for rows in (a, b))
+    for name, lost in ((name_b, one.difference(other)), (name_a, other.difference(one))):
+        if len(lost):
+            listed = names(dict.fromkeys(map(str, lost.get_level_values(2))), 3)
+            raise UserError(
+                f"{name} lacks {len(lost)} rows that the other has ({listed}): score both on the same clips"
+            )
+    words = a.set_index(KEYS).n_words - b.set_index(KEYS).n_words
+    if (differ := words.index[words != 0].get_level_values(2)).size:
+        raise UserError(f"the references of {names(differ.unique(), 3)} have another number of words in A than in B")

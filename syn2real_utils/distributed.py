@@ -1,0 +1,96 @@
+"""One fine-tune in several processes, one for each GPU (on a machine without any, on its cores), through accelerate.
+
+`finetune` writes the job into the model's folder and lets torch's launcher start this module in each process; there
+transformers.Trainer finds the others through accelerate. Every update sees the same clips whatever the number of
+processes, so it is no part of a model's key; sums are rounded in another order.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import safe_open, save_file
+
+from syn2real_utils import machine
+from syn2real_utils.backbones.base import Backbone, Example, open_backbone
+from syn2real_utils.errors import UserError
+from syn2real_utils.profile import BackbonePart, TrainingPart
+from syn2real_utils.progress import say
+from syn2real_utils.store import write_text_atomic
+from syn2real_utils.training import OUT_OF_MEMORY, fit
+
+CLIPS, JOB, REFUSED = "clips.safetensors", "job.json", "refused.txt"
+
+
+def finetune(
+    backbone: Backbone,
+    examples: Sequence[Example],
+    part: TrainingPart,
+    seed: int,
+    threads: int,
+    what: str,
+    into: Path,
+    start: Path | None = None,
+) -> None:
+    """`training.finetune` in `part.processes` processes of `threads` threads each.
+
+    Raises:
+        UserError: the machine has fewer GPUs, or what a process refuses.
+    """
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < part.processes:
+        raise UserError(f"training.processes is {part.processes}, this machine has {gpus} GPU: lower it to {gpus}")
+    job = into / "job"
+    shutil.rmtree(job, ignore_errors=True)
+    job.mkdir(parents=True)
+    try:
+        settings = {"part": part.model_dump(), "seed": seed, "threads": threads, "what": what}
+        _write(job, backbone, examples, settings | {"start": str(start) if start else None})
+        say(f"{what}: {part.processes} processes")
+        launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={part.processes}")
+        done = subprocess.run([sys.executable, *launcher, "-m", __name__, str(job)], stderr=subprocess.PIPE, text=True)
+        if (job / REFUSED).is_file():
+            raise UserError((job / REFUSED).read_text(encoding="utf-8"))
+        if done.returncode:
+            raise RuntimeError(f"{what}: {part.processes} processes failed:\n{done.stderr[-4000:]}")
+    finally:
+        shutil.rmtree(job, ignore_errors=True)
+
+
+def main(job: Path) -> None:
+    """One of the processes."""
+    settings, part = _read(job)
+    backbone = open_backbone(Path(settings["folder"]), settings["language"], BackbonePart(**settings["backbone"]))
+    with safe_open(job / CLIPS, framework="pt") as clips:
+        count = len(clips.keys()) // 2
+        examples = [Example(clips.get_tensor(f"features.{i}"), clips.get_tensor(f"labels.{i}")) for i in range(count)]
+    try:
+        with machine.enough_memory(settings["what"], OUT_OF_MEMORY.format(part=part)):
+            start = Path(settings["start"]) if settings["start"] else None
+            how = settings["seed"], settings["threads"], settings["what"]
+            fit(backbone, examples, part, *how, job.parent, start=start)
+    except UserError as error:
+        write_text_atomic(job / REFUSED, str(error))
+        raise SystemExit(2) from error
+
+
+def _write(job: Path, backbone: Backbone, examples: Sequence[Example], settings: dict[str, Any]) -> None:
+    tensors = {f"features.{i}": example.features.contiguous() for i, example in enumerate(examples)}
+    tensors |= {f"labels.{i}": example.labels for i, example in enumerate(examples)}
+    save_file(tensors, job / CLIPS)
+    settings |= {"folder": str(backbone.folder), "language": backbone.language, "backbone": backbone.part.model_dump()}
+    write_text_atomic(job / JOB, json.dumps(settings))
+
+
+def _read(job: Path) -> tuple[dict[str, Any], TrainingPart]:
+    settings = json.loads((job / JOB).read_text(encoding="utf-8"))
+    return settings, TrainingPart(**settings["part"])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,177 @@
+"""Figures of the evidence that a profile switches on: rivals, parts of the vector, its norms, and the plane of the loss.
+
+As figures.py: tidy DataFrame in, matplotlib Figure out, no model, no GPU, no network.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from syn2real_utils.errors import UserError
+from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.statistics import ALL
+from syn2real_utils.tables import signed
+
+NULL, RIVAL, TAU = "#999999", "#B87A00", "#5B3A9B"
+CONTEST_NOTE = (
+    "Relative change in WER against syn_target with its bootstrap interval, at the λ chosen without target labels;\n"
+    "hollow: that of adapted was taken. Right: WER, and p after Holm (in bold below 0.05). ★ the lowest WER of all."
+)
+PLANE_NOTE = (
+    "Cross entropy in nats per token on the real speech of the target's first fold: an analysis that looks at the target's labels.\n"
+    "Hollow: a model outside the plane, at the foot of its perpendicular; in brackets how far away it lies, in the norm of the weights."
+)
+KINDS = ("attention", "feed-forward", "norms", "front-end", "embeddings")
+
+
+def contest(changes: pd.DataFrame) -> Figure:
+    """Change of every model against syn_target, one facet per target and TTS.
+
+    Args:
+        changes: as `versus.compare` makes it.
+    """
+    rows = changes[changes.baseline == "syn_target"]
+    cells = list(rows.groupby(["target", "tts"], sort=False))
+    if not cells:
+        raise UserError("no models to compare: switch some on in the profile's evaluation section")
+    models = list(dict.fromkeys(rows.model))
+    columns = rows.tts.nunique()
+    with style():
+        size = (4.6 * columns, (0.8 + 0.3 * len(models)) * -(-len(cells) // columns) + 0.3)
+        figure, axes = plt.subplots(-(-len(cells) // columns), columns, figsize=size, squeeze=False, sharey="all")
+        spread = rows[["relative_change", "ci_low", "ci_high"]].replace([np.inf, -np.inf], np.nan)
+        limits = max(-100.0, spread.min().min()), min(150.0, spread.max().max())
+        pad = 0.06 * (limits[1] - limits[0] or 1)
+        for ax in axes.flat[len(cells) :]:
+            ax.set_axis_off()
+        for ((target, tts), part), ax in zip(cells, axes.flat, strict=False):
+            ax.set_title(f"{'all targets' if target == ALL else target}, {tts}")
+            ax.set(xlim=(limits[0] - pad, limits[1] + pad), ylim=(len(models) - 0.5, -0.6), xlabel="change in WER (%)")
+            ax.axvline(0, color=COLOURS["syn_target"], linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+            for _, row in part.iterrows():
+                _change(ax, models.index(row.model), row)
+            ax.set_yticks(range(len(models)), models)
+            ax.tick_params(axis="y", length=0)
+            ax.spines["left"].set_visible(False)
+        figure.supxlabel(CONTEST_NOTE, x=0.01, ha="left", fontsize=8, color="#555555")
+        plt.close(figure)
+    return figure
+
+
+def norms(table: pd.DataFrame) -> Figure:
+    """Length of tau by depth and kind of parameter, relative to the weights, and its cosine with syn_target - pretrained.
+
+    Args:
+        table: tables/norms.csv.
+    """
+    rows = table[table.layer.notna()]
+    cells = list(rows.groupby(["target", "tts"], sort=False))
+    if not cells:
+        raise UserError("tables/norms.csv has no layers: expected a model with encoder and decoder layers")
+    measures: tuple[tuple[str, str], ...] = (
+        ("share", "|τ| / |weights|"),
+        ("cosine_target", "cosine with\nsyn_target − pretrained"),
+    )
+    if rows.cosine_other_tts.notna().any():
+        measures += (("cosine_other_tts", "cosine with τ\nof the other TTS"),)
+    rows = rows.assign(share=rows.norm / rows.norm_pretrained)
+    colours = dict(zip(KINDS, (COLOURS["adapted"], COLOURS["real_source"], "#767676", TAU, RIVAL), strict=True))
+    with style():
+        size = (3.4 * len(measures), 2.1 * len(cells) + 0.5)
+        figure, axes = plt.subplots(len(cells), len(measures), figsize=size, squeeze=False, sharey="col", sharex="all")
+        for ((target, tts), _), line in zip(cells, axes, strict=True):
+            part = rows[(rows.target == target) & (rows.tts == tts)]
+            order = _depth(part)
+            for (column, label), ax in zip(measures, line, strict=True):
+                for kind, curve in part.groupby("kind"):
+                    for module, style_of in (("encoder", "-"), ("decoder", "-")):
+                        own = curve[curve.module == module].sort_values("layer")
+                        at = [order[module, layer] for layer in own.layer]
+                        ax.plot(at, own[column], style_of, marker="o", markersize=3, color=colours.get(str(kind), INK),
+                                label=str(kind) if module == "encoder" else None)  # fmt: skip
+                ax.set_ylabel(label)
+                ax.set_xticks(
+                    list(order.values()), [f"{module[:3]} {int(layer)}" for module, layer in order], rotation=90
+                )
+            line[0].set_title(f"{target}, {tts}")
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
+        plt.close(figure)
+    return figure
+
+
+def loss_plane(table: pd.DataFrame) -> Figure:
+    """Contours of the target's loss over pretrained + x (syn_target - pretrained) + y tau, with the models as points.
+
+    Args:
+        table: tables/loss_plane.csv.
+    """
+    cells = list(table.groupby(["target", "tts"], sort=False))
+    if not cells:
+        raise UserError("tables/loss_plane.csv is empty: set evaluation.loss_plane to the points of a side, such as 9")
+    columns = table.tts.nunique()
+    with style():
+        lines = -(-len(cells) // columns)
+        figure, axes = plt.subplots(lines, columns, figsize=(4.5 * columns, 3.9 * lines + 0.5), squeeze=False)
+        for ax in axes.flat[len(cells) :]:
+            ax.set_axis_off()
+        for ((target, tts), part), ax in zip(cells, axes.flat, strict=False):
+            _contours(ax, part)
+            ax.set_title(f"{target}, {tts}: loss on real speech")
+        figure.supxlabel(PLANE_NOTE, x=0.01, ha="left", fontsize=8, color="#555555")
+        plt.close(figure)
+    return figure
+
+
+def _change(ax: Axes, height: int, row: pd.Series) -> None:
+    name = str(row.model)
+    colour = COLOURS.get(name, NULL if name.startswith("null") else TAU if "tau" in name else RIVAL)
+    low, high = ax.get_xlim()
+    if pd.notna(row.ci_low):
+        ends = np.clip([row.ci_low, row.ci_high], low, high)
+        ax.plot(ends, [height, height], color=colour, linewidth=2.2, alpha=0.5, solid_capstyle="butt")
+    hollow = row.lam_choice == "adapted"
+    ax.plot(np.clip(row.relative_change, low, high), height, "o", color=colour, markersize=6, zorder=3,
+            markerfacecolor="white" if hollow else colour)  # fmt: skip
+    p = "" if pd.isna(row.p_holm) else "p <0.001" if row.p_holm < 0.001 else f"p {row.p_holm:.2f}"
+    text = f"{row.wer:.1f} ({signed(row.relative_change)} %)  {p}{'  ★' if row.best else ''}"
+    ax.annotate(text, (1, height), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
+                va="center", color=colour, fontsize=8, annotation_clip=False,
+                weight="bold" if row.p_holm < 0.05 else "normal")  # fmt: skip
+
+
+def _depth(part: pd.DataFrame) -> dict[tuple[str, float], int]:
+    """(module, layer) -> place on the axis: the encoder's layers, then the decoder's."""
+    pairs = part[["module", "layer"]].drop_duplicates()
+    keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (pair[0] != "encoder", pair[1]))
+    return {key: place for place, key in enumerate(keys)}
+
+
+def _contours(ax: Axes, part: pd.DataFrame) -> None:
+    models = part[part.model != ""]
+    grid = part[part.model == ""].pivot_table(index="y", columns="x", values="loss")
+    x, y, loss = grid.columns.to_numpy(), grid.index.to_numpy(), grid.to_numpy()
+    if min(loss.shape) > 1:
+        levels = np.geomspace(loss.min(), max(loss.max(), loss.min() * 1.01), 16)  # near the valley it is steep enough
+        filled = ax.contourf(x, y, loss, levels=levels, cmap="viridis_r", alpha=0.85)
+        ax.contour(x, y, loss, levels=levels, colors="white", linewidths=0.5, alpha=0.6)
+        bar = ax.figure.colorbar(filled, ax=ax, shrink=0.8, label="nats per token", format="%.2g")
+        bar.ax.tick_params(labelsize=7.5)
+    start, end = (models[models.model == name] for name in ("syn_target", "adapted"))
+    if len(start) and len(end):
+        arrow = {"arrowstyle": "->", "color": INK, "linewidth": 1.4}
+        ax.annotate("", (end.x.iloc[0], end.y.iloc[0]), (start.x.iloc[0], start.y.iloc[0]), arrowprops=arrow)
+    for _, row in models.iterrows():
+        inside = row.distance < 1e-6
+        colour = COLOURS.get(str(row.model), INK)
+        ax.plot(row.x, row.y, "o", color=colour, markersize=7, zorder=4, markerfacecolor=colour if inside else "white",
+                markeredgewidth=1.6, clip_on=False)  # fmt: skip
+        text = f"{row.model} {row.loss:.2f}" + ("" if inside else f" ({row.distance:.1f})")
+        right = row.x > 0.55 * (x.max() + x.min()) + 0.2
+        ax.annotate(text, (row.x, row.y), xytext=(-8 if right else 8, 4), textcoords="offset points", fontsize=8,
+                    ha="right" if right else "left", color=colour, zorder=5,
+                    path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+    ax.set(xlabel="x: from pretrained (0) to syn_target (1)", ylabel="y: τ")

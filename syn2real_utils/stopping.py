@@ -1,0 +1,59 @@
+"""Early stopping: the checkpoint with the lowest WER on real speech of the target's devel part (protocol `paper`)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
+
+from syn2real_utils.profile import EarlyStoppingPart
+from syn2real_utils.progress import say
+from syn2real_utils.store import write_text_atomic
+
+Judge = Callable[[torch.nn.Module], float]  # WER of a model in percent
+HISTORY = "stopping.json"
+
+
+class EarlyStopping(TrainerCallback):
+    """Judges a model every so many steps and at the end, keeps the best, and ends a fine-tune that gets no better."""
+
+    def __init__(self, part: EarlyStoppingPart, judge: Judge, work: Path):
+        """Keep the best weights and what was judged in the folder `work`, where a fine-tune that is resumed finds them."""
+        self.part, self.judge, self.work = part, judge, work
+        self.history: list[tuple[int, float]] = []  # step, WER
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Forget what was judged after the checkpoint that a killed call left: it is judged again."""
+        file = self.work / HISTORY
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and state.global_step else []
+        self.history = [(step, wer) for step, wer in told if step <= state.global_step]
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        """Judge the model when it is time."""
+        step = state.global_step
+        if step % self.part.steps and step < state.max_steps:
+            return
+        model.eval()
+        wer = self.judge(model)
+        model.train()
+        if not self.history or wer < min(rate for _, rate in self.history):
+            self.work.mkdir(parents=True, exist_ok=True)
+            save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, self._weights())
+        self.history.append((step, wer))
+        write_text_atomic(self.work / HISTORY, json.dumps(self.history))
+        rates = [rate for _, rate in self.history]
+        if len(rates) - 1 - rates.index(min(rates)) >= self.part.patience:
+            control.should_training_stop = True
+
+    def restore(self, model: torch.nn.Module, into: Path) -> None:
+        """Give the model its best weights, and tell the folder `into` what was judged."""
+        step, wer = min(self.history, key=lambda judged: judged[1])
+        say(f"  kept step {step} of {self.history[-1][0]}: WER {wer:.1f} on the real devel part")
+        model.load_state_dict(load_file(self._weights()))
+        told = {"step": step, "wer": wer, "history": self.history}
+        write_text_atomic(into / HISTORY, json.dumps(told) + "\n")
+
+    def _weights(self) -> Path:
+        return self.work / "best.safetensors"

@@ -1,0 +1,106 @@
+"""Models of several tables set beside syn_target and adapted, on the same utterances: from rows alone, without a model."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from syn2real_utils.selection import is_chosen, is_oracle
+from syn2real_utils.statistics import ALL, corpus_wer, holm, paired_change
+
+BASELINES = ("syn_target", "adapted")
+COLUMNS = (
+    "target", "tts", "seed", "model", "lam", "lam_choice", "n_utterances", "n_words", "wer", "wer_oracle", "best",
+    "baseline", "wer_baseline", "relative_change", "ci_low", "ci_high", "p", "p_holm",
+)  # fmt: skip
+CELL = ["target", "tts", "seed"]
+
+
+def compare(
+    utterances: pd.DataFrame, others: pd.DataFrame, samples: int = 2000, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Every model at its chosen lam against `syn_target` and against `adapted`.
+
+    Several seeds are pooled: then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is
+    adjusted by Holm over all models, targets and TTS of one baseline; the pooled targets are a family of their own. `best`
+    marks the lowest WER of its target, TTS and seed; a tie is marked twice. `adapted` is compared too, with syn_target.
+
+    Args:
+        utterances: tables/utterances.csv.
+        others: rows in the same columns, such as tables/rivals.csv; `lam_choice` where the table has it.
+        samples: bootstrap resamples.
+        confidence: e.g. 0.95.
+
+    Returns:
+        The columns of `COLUMNS`; `wer_oracle` is at the best lam of the grid on the target's own labels.
+    """
+    if others.empty:
+        return pd.DataFrame(columns=list(COLUMNS))
+    rows = pd.concat([utterances[utterances.model.isin(BASELINES)], others], ignore_index=True)
+    rows["lam_choice"] = rows.get("lam_choice", pd.Series("", index=rows.index)).fillna("")
+    plain = rows.lam.isna()
+    picked, oracle = rows[plain | is_chosen(rows.lam_source)], rows[plain | is_oracle(rows.lam_source)]
+    table = [
+        row
+        for cell, (own, best) in _cells(picked, oracle)
+        for row in _compared(dict(zip(CELL, cell, strict=True)), own, best, samples, confidence)
+    ]
+    found = pd.DataFrame(table)
+    found["best"] = found.wer.eq(found.groupby(CELL).wer.transform("min"))
+    found["p_holm"] = np.nan
+    for _, family in found.groupby([found.baseline, found.target == ALL]):
+        found.loc[family.index, "p_holm"] = holm(family.p.tolist())
+    return found[list(COLUMNS)]
+
+
+def _cells(picked: pd.DataFrame, oracle: pd.DataFrame) -> Iterator[tuple[tuple, tuple[pd.DataFrame, pd.DataFrame]]]:
+    """(target, tts, seed) -> its rows at the chosen and at the oracle lam; a model that some pooled part lacks is left out."""
+    several = picked.seed.nunique() > 1
+    targets = picked.target.nunique()
+    for scope in [[target] for target in dict.fromkeys(picked.target)] + (
+        [list(set(picked.target))] if targets > 1 else []
+    ):
+        for tts in sorted(set(picked.tts)):
+            parts = [rows[rows.target.isin(scope) & (rows.tts == tts)] for rows in (picked, oracle)]
+            parts = [_whole(part, len(scope) * picked.seed.nunique()) for part in parts]
+            if (parts[0].model == BASELINES[0]).any():
+                cell = (scope[0] if len(scope) == 1 else ALL, tts, ALL if several else parts[0].seed.iloc[0])
+                yield cell, (parts[0], parts[1])
+
+
+def _whole(rows: pd.DataFrame, parts: int) -> pd.DataFrame:
+    """The rows of models that every pooled target and seed has."""
+    counts = rows[["model", "target", "seed"]].drop_duplicates().model.value_counts()
+    return rows[rows.model.isin(counts.index[counts == parts])]
+
+
+def _compared(
+    cell: dict, picked: pd.DataFrame, oracle: pd.DataFrame, samples: int, confidence: float
+) -> Iterator[dict]:
+    models = {str(name): rows for name, rows in picked.groupby("model", sort=False)}
+    bases = {name: models[name] for name in BASELINES if name in models}
+    best = {str(name): corpus_wer(rows) for name, rows in oracle.groupby("model")}
+    for name, rows in models.items():
+        if name == BASELINES[0]:
+            continue
+        lams, choice = sorted(set(rows.lam.dropna())), "".join(sorted(set(rows.lam_choice)))
+        facts = {
+            "model": name, "lam": lams[0] if len(lams) == 1 else np.nan, "lam_choice": choice or ("own" if lams else ""),
+            "n_utterances": len(rows), "n_words": int(rows.n_words.sum()), "wer": round(corpus_wer(rows), 4),
+            "wer_oracle": round(best.get(name, np.nan), 4),
+        }  # fmt: skip
+        for baseline, base in bases.items():
+            if baseline != name:
+                change = paired_change(rows, base, samples, confidence)
+                yield (
+                    cell
+                    | facts
+                    | {
+                        "baseline": baseline,
+                        "wer_baseline": round(corpus_wer(base), 4),
+                        "relative_change": round(change.relative, 4),
+                        "ci_low": round(change.low, 4),
+                        "ci_high": round(change.high, 4),
+                        "p": round(change.p, 6),
+                    }
+                )
