@@ -113,7 +113,6 @@ class Encoder:
     """speechbrain's x-vector encoder, built from its classes: its hyperparams.yaml, which runs code, is not read."""
 
     def __init__(self, model: str | None = None):
-        names = ENCODER_FILES
         folder = _encoder_folder(model)
         try:
             from speechbrain.lobes.features import Fbank
@@ -124,11 +123,9 @@ class Encoder:
                 "speechbrain cannot be imported, for torchaudio was built for another torch: "
                 "call 'python -m syn2real_utils.torchaudio_cpu' once"
             ) from error
-        file = next(folder / name for name in names if (folder / name).is_file())
-        if file.suffix == ".safetensors":
-            state = {key: torch.from_numpy(value) for key, value in load_file(file).items()}
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
+        file = next(folder / name for name in ENCODER_FILES if (folder / name).is_file())
+        with snapshots.opening(folder):
+            state = _tensors(file)
         self._features = Fbank(n_mels=MELS)
         self._normalise = InputNormalization(norm_type="sentence", std_norm=False)
         self._network = Xvector(in_channels=MELS, lin_neurons=DIMENSION)
@@ -141,6 +138,12 @@ class Encoder:
         whole = torch.ones(1)  # share of the row that is no padding
         features = self._normalise(self._features(torch.from_numpy(wave)[None]), whole)
         return torch.nn.functional.normalize(self._network(features, whole)[0, 0], dim=0).numpy()
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    if file.suffix == ".safetensors":
+        return {key: torch.from_numpy(value) for key, value in load_file(file).items()}
+    return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _encoder_folder(model: str | None) -> Path:
