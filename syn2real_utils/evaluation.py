@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import jiwer
 import pandas as pd
 
-from syn2real_utils import parameters
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import say
 
@@ -32,6 +31,8 @@ def sweep(
     `settle` mends what is no parameter (BatchNorm statistics) at every lam but 0. The model is left as it came.
     `sure`: each transcript as the backbone's `Heard`, which says how sure it was, not as text.
     """
+    from syn2real_utils import parameters  # which imports torch
+
     hear = backbone.hear if sure else backbone.transcribe
     state = model.state_dict()
     owners = parameters.owners(state)

@@ -145,7 +145,7 @@ def test_the_algebra_to_the_bit(tiny, home):
     plain = load_state(call(tiny, "zero", vector=tau, lam=0.0).path)
     assert all(torch.equal(base[key], plain[key]) for key in base), "lam 0 is syn_target"
     vector, half = checkpoints.load_vector(tau)[0].tensors, call(tiny, "half", vector=tau)
-    assert half.lam == 0.5 and "our default, because no lam was recorded" in half.lam_how and half.go
+    assert half.lam == 0.5 and "our default, because no lam was recorded" in half.lam_how and not half.go
     moved, name = load_state(half.path), "model.encoder.conv1.weight"
     assert torch.allclose(moved[name], base[name] + 0.5 * vector[name], atol=1e-6)
     pretrained = load_state(tiny)

@@ -301,7 +301,7 @@ def test_a_conformer_from_nothing_learns_eight_real_clips_by_heart(shared_data, 
 def test_what_was_made_before_these_settings_came_stays_valid():
     """Keys of the store as they were; what changes no result never is in them."""
     known = {"epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm"}
-    memory = ("save_steps", "gradient_checkpointing", "processes")
+    memory = ("save_steps", "gradient_checkpointing", "processes", "mixed")
     assert set(TRAIN.key(*memory)) == known
     assert set(TRAIN.model_copy(update={"gradient_accumulation": 2, "processes": 2}).key(*memory)) == known | {
         "gradient_accumulation"

@@ -114,7 +114,7 @@ def test_nothing_that_is_scored_was_trained_on_or_chose(home, run):
 @pytest.mark.real
 def test_the_target_model_goes_on_from_the_mixed_source_model(home, run):
     profile = small(home)
-    mixed = stages.mixed_source(profile, "pico", "music", 42)
+    mixed = stages.mixed_source(profile, "pico", stages.source_domains(profile, "music"), 42)
     lineage = read_lineage(mixed.path)
     assert lineage.speech == "real+pico" and len(lineage.domains) == 17
     target = stages.syn_target(profile, "pico", "music", 42, None)

@@ -304,7 +304,7 @@ def test_figures_and_tables_are_made_from_the_csv_alone(rows_of_rivals, tmp_path
     cells = [(target, tts) for target in ("animals", "food") for tts in ("kokoro", "pico")]
     rows = {
         "utterances": made.utterances(), "selection": made.selections(), "contexts": made.contexts(),
-        "cosines": made.cosines(), "geometry": made.geometry(),
+        "cosines": made.cosines(), "geometry": made.geometry(), "synthetic": made.synthetic(),
         "rivals": rows_of_rivals, "places": rows_of_rivals, "transfer": rows_of_rivals,
         "norms": pd.concat([norms.assign(target=t, tts=e, seed=0) for t, e in cells]),
         "loss_plane": pd.concat([plane.assign(target=t, tts=e, seed=0, n_tokens=9) for t, e in cells]),
