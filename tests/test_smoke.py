@@ -183,7 +183,7 @@ def test_figures_are_drawn_again_from_csv_alone(run, capsys):
     before = {path: path.read_bytes() for path in run.glob("figures/*.png")}
     with pytest.raises(SystemExit) as raised:
         cli.main(["figures", str(run)])
-    assert not raised.value.code and len(capsys.readouterr().out.splitlines()) == 7
+    assert not raised.value.code and len(capsys.readouterr().out.splitlines()) == 11
     assert before == {path: path.read_bytes() for path in run.glob("figures/*.png")}
 
 
