@@ -13,7 +13,7 @@ GOOD = load_profile("quickstart").model_dump(mode="json")
 def test_every_profile_of_the_package_loads_and_says_what_it_is(name):
     profile = load_profile(name)
     assert profile.name == name and profile.description
-    assert 0.2 in profile.evaluation.lam_grid
+    assert 0.2 in profile.evaluation.lam_grid, "that of the released code"
 
 
 def test_resolved_profile_reads_back_the_same(tmp_path):
