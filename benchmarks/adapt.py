@@ -4,7 +4,8 @@
 
 For each domain: its texts alone go in, then its real clips are heard by `pretrained`, `syn_target` and `adapted`, padded to
 30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A vector that heard speech
-of the domain is not used. Domains that stand in verdicts.csv are not done again, and what is in the store is not made again.
+of the domain is not used. The folder gets rows.csv (a row per model and clip), verdicts.csv (what adapt said), truth.csv (both
+together) and before_after.png. Domains that stand in verdicts.csv are not done again, nor what is in the store.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, machine, ready, stages
+from syn2real_utils import beforeafter, checkpoints, figures, machine, ready, stages
 from syn2real_utils.adapt import adapt
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
@@ -41,6 +42,15 @@ def main() -> None:
         if domain not in done(given.out):
             heard = [("own", own, rows[rows.domain == domain].reset_index(drop=True)), *panels]
             one_domain(given, domain, heard)
+            finish(given.out)  # after each: a call may be stopped
+
+
+def finish(folder: Path) -> None:
+    """What was said against what is true, and before and after, from the rows alone."""
+    rows, verdicts = pd.read_csv(folder / "rows.csv"), pd.read_csv(folder / "verdicts.csv")
+    found = beforeafter.truth(rows, verdicts)
+    write_text_atomic(folder / "truth.csv", found.round(2).to_csv(index=False, lineterminator="\n"))
+    figures.save(beforeafter.figure(beforeafter.table(rows[rows.place == "own"])), folder / "before_after.png")
 
 
 def arguments() -> argparse.Namespace:
