@@ -49,7 +49,7 @@ def audit(table: pd.DataFrame) -> Figure:
             ax.tick_params(axis="y", length=0)
             _columns(beside, part)
         axes[-1, 0].set_xlabel("errors in 100 words")
-        axes[0, 0].legend(loc="lower right", frameon=False, fontsize=8)
+        axes[-1, 0].legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncol=3, frameon=False, fontsize=8)
         note = (
             "CER: character errors. raw: neither text normalised. raw reference: only the hypothesis is, as the paper's code scores; (floor):\n"
             "what a perfect recogniser gets so. Loops and hallucinations in 100 clips, by the rules of audit.py."
