@@ -73,10 +73,18 @@ def lams(known: pd.DataFrame, cells: pd.DataFrame, lam: pd.DataFrame) -> pd.Data
     said, found = known.paper.iloc[0], lam[lam.model == "adapted"]
     table = []
     for cell in cells.itertuples():
-        own = found[(found.target == cell.domain) & (found.tts == cell.tts)].lam_oracle
+        where = (found.target == cell.domain) & (found.tts == cell.tts) & (found.backbone == cell.backbone)
+        own = found[where].lam_oracle
         ours = ", ".join(f"{value:g}" for value in sorted(set(own.dropna())))
         table.append(
-            {"domain": cell.domain, "TTS": cell.tts, "paper": said, "ours": ours, "not run": "" if ours else NOT_RUN}
+            {
+                "domain": cell.domain,
+                "TTS": cell.tts,
+                "backbone": cell.backbone,
+                "paper": said,
+                "ours": ours,
+                "not run": "" if ours else NOT_RUN,
+            }
         )
     result = pd.DataFrame(table)
     result.attrs["note"] = "The lambda of the lowest WER on the target's test part, of every seed; protocol paper."
@@ -141,4 +149,4 @@ def _row(
 
 
 def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.2f}".replace("-", MINUS)
+    return "" if pd.isna(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", MINUS)  # + 0.0: no minus before zero

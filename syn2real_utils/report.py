@@ -115,11 +115,9 @@ def paper_table(folder: Path) -> pd.DataFrame | None:
         return None
     known = papertables.published(profile.reproduces)
     runs = _same_table(folder, profile)
-    backbones = [b for b in dict.fromkeys([profile.backbone.name, *known.backbone, *runs]) if b]
-    every = [(domain, part.name, b) for b in backbones for part in profile.tts for domain in profile.targets]
-    cells = pd.DataFrame(every, columns=["domain", "tts", "backbone"])
+    cells = _cells(profile, known, list(runs))
     if profile.reproduces == "fig4":
-        table = papertables.lams(known, cells[cells.backbone == profile.backbone.name], read(folder, "lam"))
+        table = papertables.lams(known, cells, read(folder, "lam").assign(backbone=profile.backbone.name))
     elif profile.reproduces == "fig5":
         table = papertables.tts_cosines(known, read(folder, "cosines"))
     else:
@@ -131,6 +129,16 @@ def paper_table(folder: Path) -> pd.DataFrame | None:
         table = papertables.reductions(known, cells, raw, plain, model)
     table.attrs["title"] = papertables.TITLES[profile.reproduces]
     return table
+
+
+def _cells(profile: Profile, known: pd.DataFrame, backbones: list[str]) -> pd.DataFrame:
+    """`domain, tts, backbone` of the paper's table, also where a run has fewer or others, and then of what was run."""
+    whole = load_profile(f"paper-{profile.reproduces}")
+    domains = list(dict.fromkeys([*whole.targets, *profile.targets]))
+    asked = [b for b in dict.fromkeys([whole.backbone.name, *known.backbone]) if b]
+    every = [(d, part.name, b) for b in asked for part in whole.tts for d in domains]
+    every += [(d, part.name, b) for b in backbones for part in profile.tts for d in domains]
+    return pd.DataFrame(list(dict.fromkeys(every)), columns=["domain", "tts", "backbone"])
 
 
 def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
