@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"model": 4, "transcripts": 4}
+VERSIONS = {"model": 5, "transcripts": 4}
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
 SURENESS = ("tokens", "logprob", "entropy")  # columns of transcripts that say how sure the model was
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time

@@ -1,5 +1,6 @@
 """Whisper with a cut context, greedy decoding and fine-tuning."""
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.context import STAND_INS, short_context, stack, stand_ins
+from syn2real_utils.backbones.projection import labelled_only
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
@@ -54,6 +56,21 @@ def examples(tiny, tmp_path) -> list[Example]:
         Example(tiny.features(tone(tmp_path, 0.5 + 0.3 * i, 200 + 50 * i)), tiny.labels(word))
         for i, word in enumerate(words)
     ]
+
+
+def test_projecting_only_where_there_is_a_label_changes_neither_loss_nor_gradient(tiny, examples):
+    batch = tiny.collate(8 * examples)  # more than what their number is rounded up to
+    found = []
+    for only in (contextlib.nullcontext(), None):
+        model = tiny.load()
+        with only or labelled_only(model), tiny.hearing(model, batch) as heard:
+            out = model(**heard)
+        out.loss.backward()
+        found.append((out.logits.flatten(0, -2).shape[0], out.loss.detach(), model.proj_out.weight.grad))
+    (everywhere, loss, gradient), (labelled, same_loss, same_gradient) = found
+    assert labelled < everywhere == batch["labels"].numel()
+    torch.testing.assert_close(same_loss, loss)
+    torch.testing.assert_close(same_gradient, gradient)
 
 
 def test_context_is_cut_to_the_clip_in_steps_and_never_over_30_s(tiny, tmp_path):

@@ -21,6 +21,7 @@ from syn2real_utils import audio, machine
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
+from syn2real_utils.backbones.projection import labelled_only
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart, TrainingPart
@@ -134,7 +135,8 @@ class Whisper:
         before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
         model.config.update(wanted)
         try:
-            yield
+            with labelled_only(model):
+                yield
         finally:
             model.config.update(before)
 

@@ -58,7 +58,7 @@ def _kokoro(folder: Path) -> Measured:
         return lambda c: stock.create(c.spoken, c.voice, kokoro.SPEED, kokoro.ESPEAK[LANGUAGE], trim=False)
 
     stock = _stock(f"{PEER} {VERSION}", load, clips, folder / "stock")
-    base.check_equal("clips that are the same bytes", len(clips), _same(clips, folder / "stock"))
+    _check_same(clips, folder / "stock")
     return Measured(
         unit="clip, from its text to the file",
         ours=ours,
@@ -97,7 +97,7 @@ def _pico(folder: Path) -> Measured:
 
     one = _stock("NanoTTS().speak in one process", load, clips, folder / "one")
     each = _stock("python -m py_nanotts for each clip", command, clips, folder / "each")
-    base.check_equal("clips that are the same bytes", len(clips), _same(clips, folder / "each"))
+    _check_same(clips, folder / "each")
     return Measured(
         unit="clip, from its text to the file",
         ours=ours,
@@ -138,12 +138,20 @@ def _stock(name: str, load: Callable[[], Speak], clips: pd.DataFrame, into: Path
     return base.timed(name, work, len(clips))[0]
 
 
-def _same(clips: pd.DataFrame, folder: Path) -> int:
-    """Clips that are the same bytes in `folder`; JobError where one has another length."""
-    theirs = [folder / name for name in clips.file_name]
-    lengths = [[len(soundfile.read(path)[0]) for path in paths] for paths in (clips.path, theirs)]
+def _check_same(clips: pd.DataFrame, folder: Path) -> None:
+    """Raise JobError unless the clips in `folder` are the same bytes; their lengths tell most where they are not."""
+    lengths = [[len(soundfile.read(path)[0]) for path in paths] for paths in (clips.path, _named(clips, folder))]
     base.check_equal("samples of each clip", *lengths)
-    return sum(a == b for a, b in zip(_bytes(clips.path), _bytes(theirs), strict=True))
+    base.check_equal("clips that are the same bytes", len(clips), _same(clips, folder))
+
+
+def _same(clips: pd.DataFrame, folder: Path) -> int:
+    """Clips that are the same bytes in `folder`."""
+    return sum(a == b for a, b in zip(_bytes(clips.path), _bytes(_named(clips, folder)), strict=True))
+
+
+def _named(clips: pd.DataFrame, folder: Path) -> list[Path]:
+    return [folder / name for name in clips.file_name]
 
 
 def _bytes(paths: Any) -> list[bytes]:

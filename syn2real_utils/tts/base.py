@@ -227,6 +227,8 @@ def _render(engine: Engine, clips: pd.DataFrame, into: Path, workers: int) -> No
 
     pool = ThreadPoolExecutor(workers)
     try:
+        # the longest first: else one worker ends long after the others
+        missing.sort(key=lambda clip: -len(clip.spoken))
         jobs = [pool.submit(make, clip) for clip in missing]
         for job in track(jobs, f"speak {clips.domain.iloc[0]} with {engine.name}"):
             job.result()
