@@ -13,7 +13,6 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.context import STAND_INS, short_context, stack, stand_ins
-from syn2real_utils.backbones.projection import labelled_only
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
@@ -58,12 +57,12 @@ def examples(tiny, tmp_path) -> list[Example]:
     ]
 
 
-def test_projecting_only_where_there_is_a_label_changes_neither_loss_nor_gradient(tiny, examples):
+def test_what_is_left_out_for_speed_changes_neither_loss_nor_gradient(tiny, examples):
     batch = tiny.collate(8 * examples)  # more than what their number is rounded up to
     found = []
-    for only in (contextlib.nullcontext(), None):
-        model = tiny.load()
-        with only or labelled_only(model), tiny.hearing(model, batch) as heard:
+    for plainly in (True, False):
+        model = tiny.load().train()
+        with contextlib.nullcontext() if plainly else tiny.learning(model, TRAIN), tiny.hearing(model, batch) as heard:
             out = model(**heard)
         out.loss.backward()
         found.append((out.logits.flatten(0, -2).shape[0], out.loss.detach(), model.proj_out.weight.grad))

@@ -134,11 +134,16 @@ class Whisper:
         }
         before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
         model.config.update(wanted)
+        # The embedding shares its weights with the projection, whose gradient is dense: a few rows are added to that, in place of
+        # a second of its size. Several processes cannot exchange such a gradient.
+        embedding = model.get_decoder().embed_tokens
+        embedding.sparse = part.processes == 1
         try:
             with labelled_only(model):
                 yield
         finally:
             model.config.update(before)
+            embedding.sparse = False
 
     def transcribe(
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
