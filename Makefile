@@ -45,12 +45,7 @@ format: setup
 
 # The committed figures, from a finished run: figures, the CSV behind each, and what made them.
 figures: setup
-	@$(BIN)/syn2real figures $(PROFILE)
-	@cp runs/$(PROFILE)/figures/*.png figures/
-	@cd runs/$(PROFILE)/tables && cp wer.csv cer.csv changes.csv lam.csv selection.csv cosines.csv geometry.csv context_gaps.csv contexts.csv synthetic.csv audit.csv hallucinations.csv quality.csv anatomy.csv words.csv results.md $(CURDIR)/figures/
-	@gzip -nc9 runs/$(PROFILE)/tables/utterances.csv > figures/utterances.csv.gz
-	@cp runs/$(PROFILE)/profile.yaml figures/
-	@cp runs/$(PROFILE)/run.json figures/manifest.json
+	@$(BIN)/syn2real figures $(PROFILE) -o figures$(if $(filter-out quickstart,$(PROFILE)),/$(PROFILE))
 
 clean:
 	rm -rf runs data/synthetic data/corpora .snakemake

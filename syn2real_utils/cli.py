@@ -215,11 +215,16 @@ def adapt(
 @app.command()
 def figures(
     run_name: Annotated[str, typer.Argument(metavar="RUN", help="Name or folder of a run, or a folder of its CSV.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Copy them here, rows and all, to be committed.")
+    ] = None,
 ) -> None:
     """Make every table and figure of a run again from its CSV; neither a model nor torch is needed."""
-    from syn2real_utils import report
+    from syn2real_utils import committed, report
 
-    for path in report.redraw(report.find(run_name)):
+    folder = report.find(run_name)
+    drawn = report.redraw(folder)
+    for path in drawn if out is None else committed.keep(folder, out):
         typer.echo(path)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, geometry, machine, results, selection, stages, statistics
+from syn2real_utils import checkpoints, committed, geometry, machine, results, selection, stages, statistics
 from syn2real_utils.backbones.base import Example
 from syn2real_utils.directions import Direction, block_of
 from syn2real_utils.profile import Profile
@@ -28,6 +28,9 @@ PLANE_COLUMNS = ("target", "tts", "seed", "model", "x", "y", "distance", "loss",
 
 def all_places(profile: Profile) -> pd.DataFrame:
     """tables/places.csv: syn_target + lam * a part of tau, in the columns of tables/utterances.csv; `model` is the place."""
+    shown = committed.rows(profile, "places")
+    if shown is not None:
+        return shown
     parts = [
         _marked(case, place, sweep(case, Case.syn_target, _only(case.tau().at(place)), stages.folds(profile)))
         for case in _cases(profile)
@@ -38,6 +41,9 @@ def all_places(profile: Profile) -> pd.DataFrame:
 
 def all_transfers(profile: Profile) -> pd.DataFrame:
     """tables/transfer.csv: syn_target of one TTS + lam * the tau of another, whose name is in `model`: "tau of pico"."""
+    shown = committed.rows(profile, "transfer")
+    if shown is not None:
+        return shown
     parts = []
     for case in _cases(profile):
         for other in (part.name for part in profile.tts if profile.evaluation.transfer and part.name != case.tts):
@@ -55,6 +61,9 @@ def all_norms(profile: Profile) -> pd.DataFrame:
         The columns of `NORM_COLUMNS`. `cosine_target`: with syn_target - pretrained, the step that the target's synthetic
         speech asks for. `cosine_other_tts`: with the tau of the next TTS of the profile.
     """
+    shown = committed.rows(profile, "norms")
+    if shown is not None:
+        return shown
     if not profile.evaluation.places:
         return pd.DataFrame(columns=list(NORM_COLUMNS))
     cases = [case for case in _cases(profile) if case.seed == profile.seeds[0]]
@@ -71,6 +80,9 @@ def all_loss_planes(profile: Profile) -> pd.DataFrame:
         The columns of `PLANE_COLUMNS`: points of the grid have no `model`. Models that lie outside the plane stand at the foot of
         their perpendicular, `distance` (in the norm of the weights) away, with their own loss.
     """
+    shown = committed.rows(profile, "loss_plane")
+    if shown is not None:
+        return shown
     if not profile.evaluation.loss_plane:
         return pd.DataFrame(columns=list(PLANE_COLUMNS))
     cases = [case for case in _cases(profile) if case.seed == profile.seeds[0]]

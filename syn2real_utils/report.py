@@ -194,7 +194,7 @@ def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     wanted = [
         n
         for n in (*ROWS, *extras.row_names(profile))
-        if n == "utterances" or not (flat or n in NEW) or _file(folder, n).is_file()
+        if n == "utterances" or not (flat or n in NEW) or file_of(folder, n).is_file()
     ]
     return profile, {name: read(folder, name) for name in wanted}
 
@@ -210,7 +210,7 @@ def profile_of(folder: Path) -> Profile:
 
 def read(folder: Path, name: str) -> pd.DataFrame:
     """One table of a run."""
-    file = _file(folder, name)
+    file = file_of(folder, name)
     if not file.is_file() and _tables(folder) == folder:
         raise UserError(f"{folder} has no {name}.csv or {name}.csv.gz: copy it from tables/ of the run")
     if not file.is_file():
@@ -297,7 +297,7 @@ def _figures(folder: Path) -> Path:
     return folder if _tables(folder) == folder else folder / "figures"
 
 
-def _file(folder: Path, name: str) -> Path:
+def file_of(folder: Path, name: str) -> Path:
     """A table's file, which may be compressed: the rows of a large run are committed as .csv.gz."""
     plain, packed = (_tables(folder) / f"{name}{suffix}" for suffix in (".csv", ".csv.gz"))
     return packed if packed.is_file() and not plain.is_file() else plain

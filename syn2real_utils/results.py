@@ -9,7 +9,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, extras, geometry, machine, report, selection, stages, statistics
+from syn2real_utils import checkpoints, committed, extras, geometry, machine, report, selection, stages, statistics
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -38,6 +38,9 @@ def spec(profile: Profile, target: str, tts: str, seed: int, model: str = "adapt
 
 def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFrame:
     """pretrained, real_source and syn_source on the target's real clips."""
+    shown = committed.rows(profile, "utterances", target=target, tts=tts, seed=seed)
+    if shown is not None:
+        return shown[shown.model.isin(["pretrained", "real_source", "syn_source"])]
     rows, sources = _all_test_rows(profile, target), stages.source_domains(profile, target)
     models: dict[str, Artifact | None] = {
         "pretrained": None,
@@ -53,6 +56,9 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
     """`adapted` (with syn_target) over the lam grid, or `ensemble` over the selection grid, on the target's real clips."""
+    shown = committed.rows(profile, "utterances", target=target, tts=tts, seed=seed)
+    if shown is not None:
+        return shown[shown.model.isin(["syn_target", model] if model == "adapted" else [model])]
     grid = profile.evaluation.lam_grid if model == "adapted" else profile.evaluation.selection_grid
     vector = spec(profile, target, tts, seed, model)
     rows = sweep(
@@ -74,6 +80,9 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     Returns:
         The columns of `selection.SELECTION_COLUMNS`.
     """
+    shown = committed.rows(profile, "selection", target=target, tts=tts, seed=seed, vector=VECTOR_OF[model])
+    if shown is not None:
+        return shown
     if profile.evaluation.protocol == "paper":
         return _devel_scores(profile, target, tts, seed, model)
     sources = stages.source_domains(profile, target)
@@ -187,6 +196,9 @@ def domain_cosines(profile: Profile) -> pd.DataFrame:
     Returns:
         `seed, tts_a, domain_a, tts_b, domain_b, module, cosine, norm_a, norm_b`.
     """
+    shown = committed.rows(profile, "cosines")
+    if shown is not None:
+        return shown
     return pd.concat([_cosines(profile, seed) for seed in profile.seeds], ignore_index=True)
 
 
@@ -240,6 +252,9 @@ def context_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Dat
     Returns:
         The columns of `CONTEXT_COLUMNS`; `context` is "clip" or "30 s".
     """
+    shown = committed.rows(profile, "contexts", target=target, tts=tts, seed=seed)
+    if shown is not None:
+        return shown
     model, fold = adapted_model(profile, target, tts, seed), stages.folds(profile)[0]
     rows, lam = stages.test_rows(profile, target, fold), chosen_lam(profile, target, tts, seed)
     parts = [

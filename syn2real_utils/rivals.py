@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from syn2real_utils import augmentation, results, selection, speech, stages, statistics
+from syn2real_utils import augmentation, committed, results, selection, speech, stages, statistics
 from syn2real_utils.directions import Direction, between, total
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -218,6 +218,9 @@ def described(names: list[str]) -> pd.DataFrame:
 
 def rival_rows(profile: Profile, target: str) -> pd.DataFrame:
     """The rivals of one target in the columns of tables/utterances.csv, and `lam_choice` ("own" or "adapted")."""
+    shown = committed.rows(profile, "rivals", target=target)
+    if shown is not None:
+        return shown
     parts = [
         _rows(case, name, RIVALS[name])
         for seed in profile.seeds

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import checkpoints, geometry, results, selection, stages
+from syn2real_utils import checkpoints, committed, geometry, results, selection, stages
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact
@@ -39,6 +39,9 @@ def selector_scores(profile: Profile, target: str, seeds: Sequence[int] | None =
     Returns:
         The columns of `studytables.SCORE_COLUMNS`.
     """
+    shown = committed.rows(profile, "selector_scores", target=target)
+    if shown is not None:
+        return shown if seeds is None else shown[shown.seed.isin(seeds)]
     table = []
     for tts in (part.name for part in profile.tts):
         for seed in results.study_seeds(profile) if seeds is None else seeds:

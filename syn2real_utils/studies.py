@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import results, stages, statistics
+from syn2real_utils import committed, results, stages, statistics
 from syn2real_utils.profile import Ensemble, Profile
 from syn2real_utils.stages import VectorSpec
 from syn2real_utils.studytables import COUNT_COLUMNS, SAME_LENGTH
@@ -27,6 +27,9 @@ def all_source_counts(profile: Profile) -> pd.DataFrame:
 
 def ensemble_rows(profile: Profile, target: str) -> pd.DataFrame:
     """What every ensemble of the profile heard of a target, in the columns of utterances.csv; `model` is the ensemble's name."""
+    shown = committed.rows(profile, "ensembles", target=target)
+    if shown is not None:
+        return shown
     parts = []
     for tts in (part.name for part in profile.tts):
         for seed in results.study_seeds(profile):
@@ -45,6 +48,9 @@ def source_count_rows(profile: Profile, target: str) -> pd.DataFrame:
     Returns:
         The columns of `studytables.COUNT_COLUMNS`; the mean over all domains is the same in every order, and stands once.
     """
+    shown = committed.rows(profile, "source_counts", target=target)
+    if shown is not None:
+        return shown
     sources, parts = stages.source_domains(profile, target), []
     counts = sorted({n for n in profile.evaluation.source_counts if n < len(sources)})
     for tts in (part.name for part in profile.tts):

@@ -1,0 +1,109 @@
+"""Results that are committed with the project, below figures/: what a reader sees who has not made the run.
+
+`keep` copies a finished run there: the rows that need models or speech, the tables and figures that are computed from them,
+the profile and what made it. Whatever gives a notebook its rows asks `rows` first: where the run is not on this machine and its
+rows are committed, it shows those; else it computes.
+"""
+
+import gzip
+import json
+import shutil
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+from syn2real_utils import extras, report, tables
+from syn2real_utils.errors import UserError
+from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.store import home
+
+LARGE = 200_000  # bytes; a larger table of rows is compressed
+RUN = "run.json"
+KINDS = (".csv", ".gz", ".json", ".yaml")
+
+
+def folder(profile: Profile) -> Path | None:
+    """Where the results of this very profile are committed, if its run is not on this machine."""
+    if (home() / "runs" / profile.name / report.PROFILE).is_file():
+        return None
+    for place in (home() / "figures", home() / "figures" / profile.name):
+        files = (place / report.MANIFEST, place / report.PROFILE)
+        if all(file.is_file() for file in files) and _asks(load_profile(files[1])) == _asks(profile):
+            return place
+    return None
+
+
+def rows(profile: Profile, name: str, **where: object) -> pd.DataFrame | None:
+    """The committed rows of a table whose columns have the values of `where`; None where the machine has to compute them."""
+    place = folder(profile)
+    file = report.file_of(place, name) if place else None
+    if file is None or not file.is_file():
+        return None
+    table = _read(file, file.stat().st_mtime_ns)
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return table.reset_index(drop=True)
+
+
+def told(profile: Profile) -> str:
+    """One line on what a notebook shows."""
+    place = folder(profile)
+    if place is None:
+        return f"{profile.name}: computed on this machine"
+    about = json.loads((place / report.MANIFEST).read_text(encoding="utf-8"))
+    return (
+        f"{profile.name}: no run here, so these are the committed rows of {place.relative_to(home())}/ ({about['machine']}, "
+        f"commit {about['commit']}); 'syn2real run {profile.name}' computes them"
+    )
+
+
+def opened(profile: Profile, into: Path) -> Path | None:
+    """`into`, filled with the committed tables to draw from; None where `folder` is."""
+    place = folder(profile)
+    if place is None:
+        return None
+    for file in place.iterdir():
+        if file.suffix in KINDS:
+            shutil.copyfile(file, into / file.name)
+    return into
+
+
+def keep(run: Path, into: Path) -> list[Path]:
+    """Copy tables and figures of a finished run, and what made them, into a folder to commit; return what lies there now.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    profile = report.profile_of(run)
+    wanted = [*report.files(profile), "tables/results.md", RUN]
+    if lost := [file for file in wanted if not (run / file).is_file()]:
+        raise UserError(f"the run {run.name} has no {lost[0]}: finish it with 'syn2real run {run.name}'")
+    into.mkdir(parents=True, exist_ok=True)
+    of_rows = {f"tables/{name}.csv" for name in (*report.ROWS, *extras.row_names(profile))}
+    kept = [_copy(run / file, into, file in of_rows) for file in wanted[:-1]]
+    kept.append(Path(shutil.copyfile(run / report.PROFILE, into / report.PROFILE)))
+    return [*kept, Path(shutil.copyfile(run / RUN, into / report.MANIFEST))]
+
+
+def _copy(file: Path, into: Path, may_shrink: bool) -> Path:
+    """A table or figure; a large one that is never written again is compressed, to the same bytes whenever it is."""
+    plain, packed = into / file.name, into / f"{file.name}.gz"
+    if may_shrink and file.stat().st_size > LARGE:
+        packed.write_bytes(gzip.compress(file.read_bytes(), 9, mtime=0))
+        plain.unlink(missing_ok=True)
+        return packed
+    packed.unlink(missing_ok=True)
+    return Path(shutil.copyfile(file, plain))
+
+
+@lru_cache(maxsize=16)
+def _read(file: Path, _: int) -> pd.DataFrame:
+    return tables.read_csv(file)
+
+
+def _asks(profile: Profile) -> dict:
+    """What a profile asks for, but for words and for what each machine decides."""
+    asked = profile.model_dump(mode="json", exclude={"resources", "description", "threads"})
+    del asked["backbone"]["precision"]
+    return asked

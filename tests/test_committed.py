@@ -1,0 +1,58 @@
+"""What a reader sees who has not made the run: the committed rows, read and never computed."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from syn2real_utils import committed, report, results, selectors, tables
+from syn2real_utils.profile import load_profile
+from tests.conftest import ROOT
+from tests.test_report import run  # noqa: F401
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A checkout with the committed figures and nothing else: whatever computed would fetch, and find no network."""
+    shutil.copytree(ROOT / "figures", tmp_path / "figures")
+    monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    return tmp_path
+
+
+def test_rows_are_those_that_are_committed(reader):
+    profile = load_profile("quickstart")
+    kept = tables.read_csv(ROOT / "figures" / "utterances.csv.gz")
+    rows = results.utterance_rows(profile, "animals")
+    order = ["tts", "model", "lam", "utterance"]
+    pd.testing.assert_frame_equal(
+        rows.sort_values(order).reset_index(drop=True)[list(kept.columns)],
+        kept.sort_values(order).reset_index(drop=True),
+        check_dtype=False,
+    )
+    assert len(results.domain_cosines(profile)) == len(tables.read_csv(ROOT / "figures" / "cosines.csv"))
+    scores = selectors.selector_scores(profile, "animals")
+    assert set(scores.lam) == set(profile.evaluation.selection_grid)
+    assert "no run here" in committed.told(profile) and "commit" in committed.told(profile)
+    assert not (reader / "runs").exists() and not (reader / "data").exists()
+
+
+def test_a_changed_profile_and_a_run_that_is_there_are_computed(reader):
+    assert committed.folder(load_profile("quickstart")) == reader / "figures"
+    assert committed.folder(load_profile("quickstart", {"seeds": [1]})) is None
+    there = reader / "runs" / "quickstart"
+    there.mkdir(parents=True)
+    (there / "profile.yaml").write_text(load_profile("quickstart").to_yaml())
+    assert committed.folder(load_profile("quickstart")) is None
+
+
+def test_what_is_kept_of_a_run_draws_its_figures_again(run, tmp_path):  # noqa: F811
+    (run / "run.json").write_text(json.dumps({"commit": "0123456789ab"}))
+    report.redraw(run)
+    kept = tmp_path / "kept"
+    committed.keep(run, kept)
+    before = {file.name: file.read_bytes() for file in kept.iterdir()}
+    report.redraw(kept)
+    assert {name: (kept / name).read_bytes() for name in before} == before
+    assert json.loads((kept / "manifest.json").read_text()) == json.loads((run / "run.json").read_text())
