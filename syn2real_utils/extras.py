@@ -103,6 +103,7 @@ def work(
     clips = rows.domain.value_counts()
     texts = rows.drop_duplicates("text_id").domain.value_counts()
     asked, epochs = profile.evaluation, profile.training.epochs
+    seeds = min(asked.study_seeds, len(profile.seeds))
     folds = asked.folds if asked.protocol == "strict" else 1
     models, trained, decoded = 0, 0.0, 0.0
     for i, (target, domains) in enumerate(sources.items()):
@@ -117,8 +118,6 @@ def work(
             heard = clips[target] + chooses * min(asked.selection_folds, folds) / folds
             decoded += len(asked.selection_grid) * heard
         parts = len(asked.places) + (len(profile.tts) - 1 if asked.transfer else 0)
-        decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / len(profile.seeds)) * clips[
-            target
-        ]
-    each = len(profile.tts) * len(profile.seeds)
+        decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / seeds) * clips[target]
+    each = len(profile.tts) * seeds
     return models * each, float(trained) * epochs * each, round(decoded * each)

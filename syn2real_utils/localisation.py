@@ -199,7 +199,7 @@ def _models(case: Case) -> dict[str, Artifact]:
 def _cases(profile: Profile) -> Iterator[Case]:
     for target in profile.targets:
         for part in profile.tts:
-            for seed in profile.seeds:
+            for seed in results.study_seeds(profile):
                 yield Case(profile, part.name, target, stages.source_domains(profile, target), seed)
 
 

@@ -207,7 +207,9 @@ class EvaluationPart(Part):
     dare_density: float = Field(0.1, gt=0, le=1)  # DARE paper: 90 % of a fine-tune's changes can be dropped
     source_counts: list[Count] = []  # how many source domains the mean is taken over, each a point of a curve
     source_orders: Count = 3  # seeded orders of the source domains, of whose first so many the mean is taken
-    study_seeds: Count = 1  # of the seeds, how many hear selectors, ensembles but the first, and source counts
+    study_seeds: Count = (
+        1  # how many of the seeds hear selectors, ensembles but the first, source counts, rivals, places
+    )
     batch_size: Count = 32
     bootstrap_samples: Count = 2000
     confidence: float = Field(0.95, gt=0, lt=1)

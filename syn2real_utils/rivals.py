@@ -223,7 +223,7 @@ def rival_rows(profile: Profile, target: str) -> pd.DataFrame:
         return shown
     parts = [
         _rows(case, name, RIVALS[name])
-        for seed in profile.seeds
+        for seed in results.study_seeds(profile)
         for tts in (part.name for part in profile.tts)
         for case in [Case(profile, tts, target, stages.source_domains(profile, target), seed)]
         for name in profile.evaluation.rivals

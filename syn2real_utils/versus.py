@@ -19,7 +19,7 @@ CELL = ["target", "tts", "seed"]
 def compare(
     utterances: pd.DataFrame, others: pd.DataFrame, samples: int = 2000, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """Every model at its chosen lam against `syn_target` and against `adapted`.
+    """Every model at its chosen lam against `syn_target` and against `adapted`, on the seeds that heard `others`.
 
     Several seeds are pooled: then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is
     adjusted by Holm over all models, targets and TTS of one baseline; the pooled targets are a family of their own. `best`
@@ -36,7 +36,8 @@ def compare(
     """
     if others.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    rows = pd.concat([utterances[utterances.model.isin(BASELINES)], others], ignore_index=True)
+    utterances = utterances[utterances.model.isin(BASELINES) & utterances.seed.isin(others.seed)]
+    rows = pd.concat([utterances, others], ignore_index=True)
     rows["lam_choice"] = rows.get("lam_choice", pd.Series("", index=rows.index)).fillna("")
     plain = rows.lam.isna()
     picked, oracle = rows[plain | is_chosen(rows.lam_source)], rows[plain | is_oracle(rows.lam_source)]

@@ -42,7 +42,7 @@ SET = {
     "name": "tiny", "targets": ["animals"], "sources": ["food", "town"], "seeds": [0, 1], "threads": 1,
     "tts": [{"name": "pico"}],
     "training.epochs": 1, "training.batch_size": 2, "training.warmup_ratio": 0.0, "training.learning_rate": 1e-2,
-    "evaluation.lam_grid": [0.0, 1.0], "evaluation.selection_grid": [0.0, 1.0], "evaluation.bootstrap_samples": 50,
+    "evaluation.lam_grid": [0.0, 1.0], "evaluation.selection_grid": [0.0, 1.0], "evaluation.bootstrap_samples": 50, "evaluation.study_seeds": 2,
 }  # fmt: skip
 
 
@@ -289,7 +289,7 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
 def test_figures_and_tables_are_made_from_the_csv_alone(rows_of_rivals, tmp_path):
     asked = {
         "targets": ["animals", "food"], "evaluation.rivals": ["rir"], "evaluation.places": ["encoder"],
-        "evaluation.transfer": True, "evaluation.loss_plane": 5, "evaluation.bootstrap_samples": 50,
+        "evaluation.transfer": True, "evaluation.loss_plane": 5, "evaluation.bootstrap_samples": 50, "evaluation.study_seeds": 2,
     }  # fmt: skip
     profile, folder = load_profile("quickstart", asked), tmp_path / "run"
     side = [-0.5, 0.0, 0.5, 1.0, 1.5]
