@@ -25,6 +25,7 @@ from syn2real_utils import (
     selection,
     statistics,
     tables,
+    versus,
 )
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, load_profile
@@ -64,6 +65,9 @@ def redraw(folder: Path) -> list[Path]:
         found |= _against_raw(rows["utterances"], profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
         shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
     found |= extras.compute(profile, rows)
+    if "rival_changes" in found:
+        rivals = versus.rivals_table(found["rival_changes"], profile.evaluation.confidence)
+        shown += ["## Null vectors and rivals", tables.as_markdown(rivals)]
     for name, table in found.items():
         _write(folder, name, table)
     if (beside := paper_table(folder)) is not None:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from syn2real_utils.errors import names
 from syn2real_utils.selection import is_chosen, is_oracle
 from syn2real_utils.statistics import ALL, corpus_wer, holm, paired_change
+from syn2real_utils.tables import NOT_RUN, p_text, percent_change
 
 BASELINES = ("syn_target", "adapted")
 COLUMNS = (
@@ -14,6 +16,7 @@ COLUMNS = (
     "baseline", "wer_baseline", "relative_change", "ci_low", "ci_high", "p", "p_holm",
 )  # fmt: skip
 CELL = ["target", "tts", "seed"]
+NULL = "null-"  # what the names of null vectors begin with
 
 
 def compare(
@@ -105,3 +108,35 @@ def _compared(
                         "p": round(change.p, 6),
                     }
                 )
+
+
+def rivals_table(changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """One row of text per target and TTS: adapted, the best null vector and the best rival, each against adapted.
+
+    Args:
+        changes: as `compare` makes it.
+        confidence: of its intervals.
+    """
+    table = []
+    for (target, tts), part in changes[changes.baseline == "adapted"].groupby(["target", "tts"], sort=False):
+        models = {
+            "best null vector": part[part.model.str.startswith(NULL)],
+            "best rival": part[~part.model.str.startswith(NULL)],
+        }
+        row = {
+            "target": "all targets" if target == ALL else target,
+            "TTS": tts,
+            "adapted": f"{part.wer_baseline.iloc[0]:.1f}",
+        }
+        for name, rows in models.items():
+            best = None if rows.empty else rows.loc[rows.wer.idxmin()]
+            row[name] = NOT_RUN if best is None else f"{best.model} {best.wer:.1f}"
+            row[f"{name} against adapted"] = NOT_RUN if best is None else percent_change(best)
+            row[f"p (Holm), {name.split()[1]}"] = NOT_RUN if best is None else p_text(best.p_holm)
+        table.append(row)
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        "WER in percent. The best of several is picked on these very clips, which flatters it; adapted is one. Below zero it beats "
+        f"adapted. {100 * confidence:g} % bootstrap intervals over texts; seed {names(sorted(set(changes.seed.astype(str))))}."
+    )
+    return result

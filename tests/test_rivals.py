@@ -283,13 +283,17 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     same = table[(table.model == "same") & (table.baseline == "syn_target")]
     assert (same.relative_change == 0).all() and (same.p == 1).all()
     assert set(table.target) == {"animals", "food", "all"}
+    shown = versus.rivals_table(table)
+    assert (shown["best rival"] == "right 0.0").all() and (shown["best null vector"] == "not run").all()
+    assert shown["best rival against adapted"].str.startswith("−100.0 %").all()
+    assert list(shown.target)[-1] == "all targets"
 
 
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_figures_and_tables_are_made_from_the_csv_alone(rows_of_rivals, tmp_path):
     asked = {
         "targets": ["animals", "food"], "evaluation.rivals": ["rir"], "evaluation.places": ["encoder"],
-        "evaluation.transfer": True, "evaluation.loss_plane": 5, "evaluation.bootstrap_samples": 50, "evaluation.study_seeds": 2,
+        "evaluation.transfer": True, "evaluation.loss_plane": 5, "evaluation.bootstrap_samples": 50,
     }  # fmt: skip
     profile, folder = load_profile("quickstart", asked), tmp_path / "run"
     side = [-0.5, 0.0, 0.5, 1.0, 1.5]
