@@ -109,8 +109,14 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             log_output=False,
-            # ports race when notebooks start together, and so do sockets of one folder
-            config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"}}),
+            config=Config(
+                {
+                    # ports race when notebooks start together, and so do sockets of one folder
+                    "KernelManager": {"transport": "ipc", "ip": f"{sockets}/k"},
+                    # else a kernel that is asked to end says now and then that it was interrupted, as if it were an error
+                    "NotebookClient": {"extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]},
+                }
+            ),
         )
     except PapermillExecutionError as error:
         if error.ename in ("UserError", "UnreachableError"):
