@@ -238,8 +238,8 @@ def _arguments(part: TrainingPart, bfloat16: bool, seed: int, work: Path) -> Tra
         output_dir=str(work),
         per_device_train_batch_size=1,  # an item of the data set is a whole batch
         gradient_accumulation_steps=part.gradient_accumulation // part.processes,
-        gradient_checkpointing=part.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if part.gradient_checkpointing else None,
+        activation_checkpointing=part.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False} if part.gradient_checkpointing else None,
         ddp_find_unused_parameters=True,  # a CTC model has parameters that only masking uses
         num_train_epochs=1,  # the plan holds all epochs
         train_sampling_strategy="sequential",
