@@ -11,7 +11,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, committed, geometry, machine, results, selection, stages, statistics
+from syn2real_utils import (
+    checkpoints,
+    committed,
+    geometry,
+    machine,
+    results,
+    selection,
+    stages,
+    statistics,
+    weightspace,
+)
 from syn2real_utils.backbones.base import Example
 from syn2real_utils.directions import Direction, block_of
 from syn2real_utils.profile import Profile
@@ -112,7 +122,7 @@ def loss_plane(case: Case) -> pd.DataFrame:
         table = [(*point, *loss) for point, loss in zip(points, losses, strict=True)]
         return pd.DataFrame(table, columns=list(PLANE_COLUMNS[3:]))
 
-    table = results.cached("loss_plane", f"{case.tts}-{case.target}-s{case.seed}", key, make)
+    table = weightspace.cached("loss_plane", f"{case.tts}-{case.target}-s{case.seed}", key, make)
     table = table.assign(target=case.target, tts=case.tts, seed=case.seed, model=table.model.fillna(""))
     return table[list(PLANE_COLUMNS)]
 
@@ -179,7 +189,7 @@ def _norms(case: Case) -> pd.DataFrame:
             table.append((module, layer, kind, lengths[0], lengths[3], angles[0, 1], angles[0, 2]))
         return pd.DataFrame(table, columns=list(NORM_COLUMNS[3:]))
 
-    table = results.cached("norms", f"{case.tts}-{case.target}-s{case.seed}", key, make)
+    table = weightspace.cached("norms", f"{case.tts}-{case.target}-s{case.seed}", key, make)
     if other == case.tts:
         table["cosine_other_tts"] = np.nan
     table["layer"] = table.layer.astype("Int64")  # empty outside the layers

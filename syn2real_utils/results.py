@@ -1,20 +1,19 @@
-"""From stages to tidy rows: what each target's models heard, the choice of lam, cosines, the geometry of a run's weights."""
+"""From stages to tidy rows: what each target's models heard, the choice of lam, and all that a run writes."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-import torch
 
-from syn2real_utils import checkpoints, committed, extras, geometry, machine, report, selection, stages, statistics
+from syn2real_utils import committed, extras, machine, report, selection, stages, statistics, weightspace
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.stages import VectorSpec
-from syn2real_utils.store import Artifact, Store, home, write_text_atomic
+from syn2real_utils.store import Artifact, home, write_text_atomic
 
 Kind = Literal["pooled", "mean", "sum"]
 VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
@@ -161,8 +160,8 @@ def write_run(profile: Profile) -> Path:
         "utterances": all_utterances(profile),
         "selection": all_selections(profile),
         "contexts": all_contexts(profile),
-        "cosines": domain_cosines(profile),
-        "geometry": all_planes(profile),
+        "cosines": weightspace.domain_cosines(profile),
+        "geometry": weightspace.all_planes(profile),
         "synthetic": synthetic_quality(profile),
         **extra_rows(profile),
     }
@@ -188,56 +187,6 @@ def extra_rows(profile: Profile) -> dict[str, pd.DataFrame]:
         "source_counts": studies.all_source_counts,
     }
     return {name: made[name](profile) for name in extras.row_names(profile)}
-
-
-def domain_cosines(profile: Profile) -> pd.DataFrame:
-    """Cosine between the vectors of any two (TTS, source domain), whole and by module.
-
-    Returns:
-        `seed, tts_a, domain_a, tts_b, domain_b, module, cosine, norm_a, norm_b`.
-    """
-    shown = committed.rows(profile, "cosines")
-    if shown is not None:
-        return shown
-    return pd.concat([_cosines(profile, seed) for seed in profile.seeds], ignore_index=True)
-
-
-def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFrame:
-    """Where a run's models lie in the plane through syn_source, real_source and syn_target (of the first fold).
-
-    Returns:
-        `target, tts, seed, model, lam, x, y, distance`; `lam` is empty but for `adapted`, on the grid.
-    """
-    sources, fold = stages.source_domains(profile, target), stages.folds(profile)[0]
-    models = {
-        "real_source": stages.finetuned(profile, REAL, sources, seed),
-        "syn_source": stages.finetuned(profile, tts, sources, seed),
-        "syn_target": stages.syn_target(profile, tts, target, seed, fold),
-    }
-    key = {"version": 1, "parent": stages.parent(profile), **{n: m.fingerprint for n, m in models.items()}}
-
-    def make() -> pd.DataFrame:
-        torch.set_num_threads(profile.threads)
-        folders = {"pretrained": stages.pretrained(profile)} | {name: model.path for name, model in models.items()}
-        found = geometry.plane({name: checkpoints.load_state(folder) for name, folder in folders.items()})
-        points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
-        return pd.DataFrame(points)
-
-    points = cached("geometry", f"{tts}-{target}-s{seed}", key, make)
-    length, start = (points[points.model == name].iloc[0] for name in ("real_source", "syn_target"))
-    moved = [
-        {"model": "adapted", "lam": lam, "x": start.x + lam * length.x, "y": start.y, "distance": 0.0}
-        for lam in profile.evaluation.lam_grid
-    ]
-    table = pd.concat([points, pd.DataFrame(moved)], ignore_index=True).assign(target=target, tts=tts, seed=seed)
-    return table[["target", "tts", "seed", "model", "lam", "x", "y", "distance"]]
-
-
-def all_planes(profile: Profile) -> pd.DataFrame:
-    """`model_plane` of every target and TTS, first seed."""
-    seed = profile.seeds[0]
-    parts = [model_plane(profile, target, part.name, seed) for target in profile.targets for part in profile.tts]
-    return pd.concat(parts, ignore_index=True)
 
 
 def adapted_model(profile: Profile, target: str, tts: str, seed: int) -> Artifact:
@@ -333,35 +282,3 @@ def scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.Data
         for lam, part in heard.groupby("lam")
     ]
     return pd.concat(parts, ignore_index=True)
-
-
-def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
-    domains = sorted({d for target in profile.targets for d in stages.source_domains(profile, target)})
-    named = [(part.name, domain) for part in profile.tts for domain in domains]
-    pairs = [stages.vector_models(profile, VectorSpec("pooled", tts, (d,), seed))[0] for tts, d in named]
-    key = {"version": 1, "pairs": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
-
-    def make() -> pd.DataFrame:
-        torch.set_num_threads(profile.threads)
-        states = [(checkpoints.load_state(syn.path), checkpoints.load_state(real.path)) for real, syn in pairs]
-        table = []
-        for module, products in geometry.gram(states).items():
-            angles = geometry.cosines(products)
-            for i, (tts_a, domain_a) in enumerate(named):
-                for j, (tts_b, domain_b) in enumerate(named):
-                    names = {"tts_a": tts_a, "domain_a": domain_a, "tts_b": tts_b, "domain_b": domain_b}
-                    norms = {"norm_a": products[i, i] ** 0.5, "norm_b": products[j, j] ** 0.5}
-                    table.append(names | {"module": module, "cosine": angles[i, j]} | norms)
-        return pd.DataFrame(table)
-
-    return cached("cosines", f"{len(named)}vectors-s{seed}", key, make).assign(seed=seed)
-
-
-def cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """A table that needs models to be made, kept in the store."""
-
-    def write(into: Path) -> None:
-        make().to_csv(into / "table.csv", index=False, lineterminator="\n", float_format="%.9g")
-
-    found = Store().build(f"runs/artifacts/{kind}", label, key, write)
-    return pd.read_csv(found.path / "table.csv", dtype=dict.fromkeys(("tts_a", "domain_a", "tts_b", "domain_b"), str))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import checkpoints, committed, geometry, results, selection, stages
+from syn2real_utils import checkpoints, committed, geometry, results, selection, stages, weightspace
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact
@@ -166,12 +166,12 @@ def _distance(profile: Profile, a: Artifact | None, b: Artifact) -> float:
         products = geometry.gram([(checkpoints.load_state(start), checkpoints.load_state(b.path))])
         return pd.DataFrame({"length": [products["all"][0, 0] ** 0.5]})
 
-    return float(results.cached("lengths", "distance", key, make).length[0])
+    return float(weightspace.cached("lengths", "distance", key, make).length[0])
 
 
 def _length_of_sum(profile: Profile, domains: tuple[str, ...], tts: str, seed: int) -> float:
     """|sum of the vectors of some domains|, from their norms and cosines."""
-    rows = results.domain_cosines(profile)
+    rows = weightspace.domain_cosines(profile)
     rows = rows[(rows.seed == seed) & (rows.module == "all") & (rows.tts_a == tts) & (rows.tts_b == tts)]
     rows = rows[rows.domain_a.isin(domains) & rows.domain_b.isin(domains)]
     return float((rows.cosine * rows.norm_a * rows.norm_b).sum() ** 0.5)

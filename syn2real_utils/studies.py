@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import committed, results, stages, statistics
+from syn2real_utils import committed, results, stages, statistics, weightspace
 from syn2real_utils.profile import Ensemble, Profile
 from syn2real_utils.stages import VectorSpec
 from syn2real_utils.studytables import COUNT_COLUMNS, SAME_LENGTH
@@ -99,7 +99,7 @@ def step_length(profile: Profile, target: str, tts: str, seed: int) -> float:
 def length(profile: Profile, vector: VectorSpec) -> float:
     """|tau|."""
     key = {"version": 1, "vector": stages.vector_key(profile, vector)}
-    found = results.cached(
+    found = weightspace.cached(
         "lengths", vector.kind, key, lambda: pd.DataFrame({"length": [stages.vector(profile, vector).norm()]})
     )
     return float(found.length[0])

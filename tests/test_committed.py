@@ -6,7 +6,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from syn2real_utils import committed, report, results, selectors, tables
+from syn2real_utils import committed, report, results, selectors, tables, weightspace
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
 from tests.test_report import run  # noqa: F401
@@ -31,7 +31,7 @@ def test_rows_are_those_that_are_committed(reader):
         kept.sort_values(order).reset_index(drop=True),
         check_dtype=False,
     )
-    assert len(results.domain_cosines(profile)) == len(tables.read_csv(ROOT / "figures" / "cosines.csv"))
+    assert len(weightspace.domain_cosines(profile)) == len(tables.read_csv(ROOT / "figures" / "cosines.csv"))
     scores = selectors.selector_scores(profile, "animals")
     assert set(scores.lam) == set(profile.evaluation.selection_grid)
     assert "no run here" in committed.told(profile) and "commit" in committed.told(profile)
