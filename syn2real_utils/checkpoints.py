@@ -90,11 +90,13 @@ def load_vector(path: Path | str) -> tuple[TaskVector, Lineage]:
 def weights_hash(folder: Path | str) -> str:
     """sha256 over key, type, shape and bytes of a model's tensors, tied ones once, in whatever files they lie."""
     state, digest, seen = load_state(folder), sha256(), set()
+    sources = {k: s for file in tensorfiles.weight_files(Path(folder)) for k, s in tensorfiles.sources(file).items()}
     for key in sorted(state):
         if (place := parameters.place(state[key])) not in seen:
             seen.add(place)
             digest.update(f"{key} {state[key].dtype} {list(state[key].shape)}\n".encode())
-            digest.update(tensorfiles.as_bytes(state[key]))
+            for piece in sources[key].pieces(0, state[key].numel()):
+                digest.update(tensorfiles.as_bytes(piece))
     return digest.hexdigest()
 
 

@@ -22,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.progress import track
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
@@ -40,6 +40,19 @@ FLOATS = {
     "F8_E5M2": torch.float8_e5m2,
 }
 
+DTYPES = FLOATS | {
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+
 Pieces = Callable[[str, int, int], Iterator[Tensor]]  # key, first and last element -> that part of it, flat
 _buffers = threading.local()
 
@@ -54,6 +67,8 @@ class Source:
 
     def pieces(self, start: int, stop: int) -> Iterator[Tensor]:
         """Elements `start` to `stop`, flat, a piece at a time, not to be overwritten; afterwards their pages are let go."""
+        if start == stop:
+            return
         first, last = (self.begin + place * self.dtype.itemsize for place in (start, stop))
         yield from torch.frombuffer(self.data, dtype=self.dtype, count=stop - start, offset=first).split(PIECE)
         whole = range(first // BLOCK * BLOCK, min(-(-last // BLOCK) * BLOCK, len(self.data)))
@@ -81,12 +96,8 @@ def _buffer(role: str, place: int, size: int, dtype: torch.dtype) -> Tensor:
 
 def sources(file: Path) -> dict[str, Source]:
     """Key of each tensor of a file -> where it lies."""
-    header, tensors = header_of(file), read(file)[0]
+    tensors, header, data = read(file)[0], header_of(file), _mapped(file)
     entries = json.loads(header[8:])
-    with open(file, "rb") as opened:
-        data = mmap.mmap(
-            opened.fileno(), 0, access=mmap.ACCESS_COPY
-        )  # what torch takes for writable; nothing is written
     return {k: Source(data, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
 
 
@@ -113,14 +124,36 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors of one file in the order of its bytes, mapped into memory, and the metadata of its header."""
+    """Tensors of one file in the order of its bytes, mapped into memory, and the metadata of its header.
+
+    safetensors checks the file; the tensors are made here, because its own reads a little of each: where a system caches files
+    in pages of 2 MB, that maps much of the file.
+    """
     try:
         with safe_open(file, framework="pt") as opened:
-            return {key: opened.get_tensor(key) for key in opened.offset_keys()}, opened.metadata() or {}
+            keys, metadata = opened.offset_keys(), opened.metadata() or {}
+        header, data = header_of(file), _mapped(file)
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{file} is damaged or cut short ({str(error).splitlines()[0]}): fetch or make it again"
         ) from error
+    entries = json.loads(header[8:])
+    if odd := [key for key in keys if entries[key]["dtype"] not in DTYPES]:
+        raise UserError(f"{file}: '{odd[0]}' is of type {entries[odd[0]]['dtype']}, expected one of {names(DTYPES)}")
+    return {key: _tensor(data, len(header), entries[key]) for key in keys}, metadata
+
+
+def _mapped(file: Path) -> mmap.mmap:
+    with open(file, "rb") as opened:
+        return mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)  # what torch takes for writable
+
+
+def _tensor(data: mmap.mmap, begin: int, entry: dict[str, Any]) -> Tensor:
+    """A tensor of a mapped file by its entry in the header, which is `begin` bytes long."""
+    dtype, shape, (start, stop) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
+    if start == stop:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype, count=(stop - start) // dtype.itemsize, offset=begin + start).view(shape)
 
 
 def header_of(file: Path) -> bytes:
