@@ -115,7 +115,7 @@ def _tts(name: str, root: Path) -> str:
 
 def _has_tts(name: str, root: Path) -> bool:
     if name in snapshots.NEEDS:
-        return all(snapshots.there(repository) for repository in snapshots.NEEDS[name])
+        return all(_there(root / snapshots.KIND, snapshots.label(each)) for each in snapshots.NEEDS[name])
     if name == "pico":
         return importlib.util.find_spec("py_nanotts") is not None
     return _there(root / "data/tts", name)

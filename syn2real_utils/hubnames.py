@@ -46,6 +46,7 @@ HUB = {
     ),
     "facebook/wav2vec2-conformer-rel-pos-large-960h-ft": HubName("model", None, "Apache-2.0", 2475, "backbone"),
     # The weights of Bark and SpeechT5 are pytorch_model.bin at these commits, and the x-vector encoder's are *.ckpt: no safetensors.
+    # tts/snapshots.py makes safetensors of them when it fetches them.
     "suno/bark": HubName("model", "70a8a7d34168586dc5d028fa9666aceade177992", "MIT", 4487, "TTS bark, released code"),
     "suno/bark-small": HubName("model", "1dbd7a128513b8ae4a4e2130fed57b7ac9da5bcd", "MIT", 1677, "TTS bark"),
     "microsoft/speecht5_tts": HubName(

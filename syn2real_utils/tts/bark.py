@@ -64,12 +64,12 @@ class Bark:
     def __init__(self, store: Store, part: TtsPart | None = None):
         part = part or TtsPart(name="bark")
         self.batch_size = part.batch_size
-        self._folder = snapshots.resolve(part.model or snapshots.BARK, "config.json", PATTERNS)
+        self._folder = snapshots.resolve(part.model or snapshots.BARK, "config.json", store, PATTERNS)
         self._device = neural.device()
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         with snapshots.opening(self._folder):
             self._processor = BarkProcessor.from_pretrained(self._folder, local_files_only=True)
-            model = BarkModel.from_pretrained(self._folder, dtype=dtype, local_files_only=True, weights_only=True)
+            model = BarkModel.from_pretrained(self._folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         self._model = model.to(self._device)
         self._model.eval()
         settings = self._model.generation_config

@@ -27,7 +27,7 @@ ARCTIC_SPEAKERS = ("awb", "bdl", "clb", "jmk", "ksp", "rms", "slt")
 ARCTIC_FILE = "spkrec-xvect.zip"  # one .npy for each of about 1,132 utterances of each speaker
 ARCTIC_NAME = re.compile(r"cmu_us_(\w+?)_arctic-.*\.npy$")
 FILE = "speakers.safetensors"
-ENCODER_FILES = ("embedding_model.safetensors", "embedding_model.ckpt")
+ENCODER_FILE = "embedding_model.safetensors"
 MOST_CLIPS = 20  # of a speaker, our choice: enough for many x-vectors, seconds of work
 SHORTEST = 1.0  # seconds, our choice: an x-vector of less says little about a voice
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
@@ -35,14 +35,14 @@ DIMENSION = 512
 MELS = 24  # of the encoder's input; published with it, as are the shapes that `Xvector` has by itself
 
 
-def load(part: TtsPart) -> dict[str, np.ndarray]:
+def load(part: TtsPart, store: Store) -> dict[str, np.ndarray]:
     """Speaker -> x-vectors, float32 (clips, 512), by name.
 
     Raises:
         UserError: they cannot be had, or a file is not as it must be.
     """
     if part.speakers in (None, ARCTIC):
-        folder = snapshots.resolve(snapshots.ARCTIC, ARCTIC_FILE, (ARCTIC_FILE,), beside=part.model)
+        folder = snapshots.resolve(snapshots.ARCTIC, ARCTIC_FILE, store, (ARCTIC_FILE,), part.model)
         return _arctic(folder / ARCTIC_FILE)
     file = Path(str(part.speakers)) / FILE
     if not file.is_file():
@@ -98,7 +98,7 @@ def from_clips(clips: Mapping[str, Sequence[Path]], store: Store, model: str | N
     }
 
     def make(into: Path) -> None:
-        encode = Encoder(model)
+        encode = Encoder(store, model)
         say(f"computing x-vectors of {len(taken)} speakers")
         table = {
             name: np.stack([encode(audio.read(p)) for p in paths])
@@ -112,8 +112,8 @@ def from_clips(clips: Mapping[str, Sequence[Path]], store: Store, model: str | N
 class Encoder:
     """speechbrain's x-vector encoder, built from its classes: its hyperparams.yaml, which runs code, is not read."""
 
-    def __init__(self, model: str | None = None):
-        folder = _encoder_folder(model)
+    def __init__(self, store: Store, model: str | None = None):
+        folder = snapshots.resolve(snapshots.XVECTOR, ENCODER_FILE, store, (ENCODER_FILE,), model)
         try:
             from speechbrain.lobes.features import Fbank
             from speechbrain.lobes.models.Xvector import Xvector
@@ -123,13 +123,12 @@ class Encoder:
                 "speechbrain cannot be imported, for torchaudio was built for another torch: "
                 "call 'python -m syn2real_utils.torchaudio_cpu' once"
             ) from error
-        file = next(folder / name for name in ENCODER_FILES if (folder / name).is_file())
-        with snapshots.opening(folder):
-            state = _tensors(file)
         self._features = Fbank(n_mels=MELS)
         self._normalise = InputNormalization(norm_type="sentence", std_norm=False)
         self._network = Xvector(in_channels=MELS, lin_neurons=DIMENSION)
-        self._network.load_state_dict(state)
+        with snapshots.opening(folder):
+            state = load_file(folder / ENCODER_FILE)
+            self._network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in state.items()})
         self._network.eval()
 
     @torch.inference_mode()
@@ -137,19 +136,9 @@ class Encoder:
         """The x-vector of a clip at `audio.SAMPLE_RATE`, float32 (512,), of length 1 as the published ones are."""
         whole = torch.ones(1)  # share of the row that is no padding
         features = self._normalise(self._features(torch.from_numpy(wave)[None]), whole)
-        return torch.nn.functional.normalize(self._network(features, whole)[0, 0], dim=0).numpy()
-
-
-def _tensors(file: Path) -> dict[str, torch.Tensor]:
-    if file.suffix == ".safetensors":
-        return {key: torch.from_numpy(value) for key, value in load_file(file).items()}
-    return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _encoder_folder(model: str | None) -> Path:
-    if model and any((Path(model) / "spkrec-xvect-voxceleb" / name).is_file() for name in ENCODER_FILES):
-        return Path(model) / "spkrec-xvect-voxceleb"
-    return snapshots.resolve(snapshots.XVECTOR, ENCODER_FILES[1], ENCODER_FILES)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # the network adds a little noise of its own
+            return torch.nn.functional.normalize(self._network(features, whole)[0, 0], dim=0).numpy()
 
 
 def _arctic(file: Path) -> dict[str, np.ndarray]:

@@ -33,12 +33,12 @@ class SpeechT5:
     def __init__(self, store: Store, part: TtsPart | None = None):
         part = part or TtsPart(name="speecht5")
         self.batch_size = part.batch_size
-        folder = snapshots.resolve(part.model or snapshots.SPEECHT5, "config.json")
-        vocoder = snapshots.resolve(snapshots.VOCODER, "config.json", beside=part.model)
-        self._xvectors = speakers.load(part)  # speaker: (clips, 512)
+        folder = snapshots.resolve(part.model or snapshots.SPEECHT5, "config.json", store)
+        vocoder = snapshots.resolve(snapshots.VOCODER, "config.json", store, beside=part.model)
+        self._xvectors = speakers.load(part, store)  # speaker: (clips, 512)
         self.voices = {"en": tuple(self._xvectors)}
         self._device = neural.device()
-        load = {"local_files_only": True, "weights_only": True}
+        load = {"local_files_only": True, "use_safetensors": True}
         with snapshots.opening(folder):
             self._processor = SpeechT5Processor.from_pretrained(folder, normalize=True, local_files_only=True)
             self._model = SpeechT5ForTextToSpeech.from_pretrained(folder, **load).to(self._device)
