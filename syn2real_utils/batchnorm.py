@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from syn2real_utils.backbones.base import Backbone
+from syn2real_utils.backbones.clips import Clips, lengths
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import Profile
@@ -44,7 +45,7 @@ def settler(profile: Profile, base: Artifact, backbone: Backbone) -> Callable[[n
     rows = speech(profile, base)
     if rows is None:
         return None
-    clips = [backbone.features(path) for path in rows.path]
+    clips = Clips.of(backbone, rows.path)
     return lambda model: re_estimate(backbone, model, clips, profile.training.batch_size)
 
 
@@ -75,7 +76,8 @@ def re_estimate(backbone: Backbone, model: nn.Module, clips: Sequence[torch.Tens
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches, each alike
         norm.train()
-    order = sorted(range(len(clips)), key=lambda i: clips[i].shape[-1])
+    times = lengths(clips)
+    order = sorted(range(len(clips)), key=lambda i: times[i])
     device = next(model.parameters()).device
     for at in range(0, len(order), batch_size):
         batch = backbone.stacked([clips[i] for i in order[at : at + batch_size]])

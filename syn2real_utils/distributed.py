@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import safe_open, save_file
 
 from syn2real_utils import machine
 from syn2real_utils.backbones.base import Backbone, Example, open_backbone
+from syn2real_utils.backbones.clips import Clips, Examples, as_bytes
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import say
 from syn2real_utils.store import write_text_atomic
 from syn2real_utils.training import OUT_OF_MEMORY, fit
 
-CLIPS, JOB, REFUSED = "clips.safetensors", "job.json", "refused.txt"
+CLIPS, JOB, REFUSED = "clips.f32", "job.json", "refused.txt"
 
 
 def finetune(
@@ -66,9 +66,8 @@ def main(job: Path) -> None:
     """One of the processes."""
     settings, part = _read(job)
     backbone = open_backbone(Path(settings["folder"]), settings["language"], BackbonePart(**settings["backbone"]))
-    with safe_open(job / CLIPS, framework="pt") as clips:
-        count = len(clips.keys()) // 2
-        examples = [Example(clips.get_tensor(f"features.{i}"), clips.get_tensor(f"labels.{i}")) for i in range(count)]
+    clips = Clips.opened(job / CLIPS, settings["shapes"])
+    examples = Examples(clips, [torch.tensor(labels, dtype=torch.long) for labels in settings["labels"]])
     try:
         with machine.enough_memory(settings["what"], OUT_OF_MEMORY.format(part=part)):
             start = Path(settings["start"]) if settings["start"] else None
@@ -80,9 +79,12 @@ def main(job: Path) -> None:
 
 
 def _write(job: Path, backbone: Backbone, examples: Sequence[Example], settings: dict[str, Any]) -> None:
-    tensors = {f"features.{i}": example.features.contiguous() for i, example in enumerate(examples)}
-    tensors |= {f"labels.{i}": example.labels for i, example in enumerate(examples)}
-    save_file(tensors, job / CLIPS)
+    settings |= {"shapes": [], "labels": []}
+    with open(job / CLIPS, "wb") as clips:
+        for example in examples:
+            clips.write(as_bytes(example.features))
+            settings["shapes"].append(example.features.shape)
+            settings["labels"].append(example.labels.tolist())
     settings |= {"folder": str(backbone.folder), "language": backbone.language, "backbone": backbone.part.model_dump()}
     write_text_atomic(job / JOB, json.dumps(settings))
 

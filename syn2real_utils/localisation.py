@@ -22,7 +22,7 @@ from syn2real_utils import (
     statistics,
     weightspace,
 )
-from syn2real_utils.backbones.base import Example
+from syn2real_utils.backbones.clips import Examples
 from syn2real_utils.directions import Direction, block_of
 from syn2real_utils.profile import Profile
 from syn2real_utils.rivals import Case, about, sweep
@@ -132,7 +132,7 @@ def _losses(
 ) -> Iterator[tuple[float, int]]:
     """(nats per token, tokens) of each (model, x, y); a model that lies outside the plane is heard itself."""
     asr, size = stages.backbone(case.profile), case.profile.evaluation.batch_size
-    examples = [Example(asr.features(p), asr.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
+    examples = Examples.of(asr, rows.path, rows.transcription)
     model, start = asr.load(), checkpoints.load_state(models["pretrained"].path)
     for name, x, y in points:
         parts = _direction(models, x, y)

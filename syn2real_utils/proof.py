@@ -8,6 +8,7 @@ import torch
 
 from syn2real_utils import checkpoints, machine, selection, stages, statistics
 from syn2real_utils.anatomy import words_between
+from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
@@ -70,7 +71,7 @@ def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: 
     def make(into: Path) -> None:
         torch.set_num_threads(profile.threads)
         asr = stages.backbone(profile)
-        clips = [asr.features(path) for path in rows.path]
+        clips = Clips.of(asr, rows.path)
         tau, _ = checkpoints.load_vector(folder)
         heard = sweep(asr, asr.load(base.path), tau, grid, clips, profile.evaluation.batch_size)
         parts = [score(rows, said, profile.corpus.language).assign(lam=lam) for lam, said in heard.items()]

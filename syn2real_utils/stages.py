@@ -330,7 +330,7 @@ def _finetune(
     rate: float,
     devel: pd.DataFrame | None,
 ) -> None:
-    from syn2real_utils.backbones.base import Example
+    from syn2real_utils.backbones.clips import Examples
     from syn2real_utils.training import finetune
 
     _vector.cache_clear()  # a fine-tune needs the memory
@@ -339,7 +339,7 @@ def _finetune(
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
     say(f"{what}: {len(rows)} clips, seed {lineage.seed}")
     model.check(rows.transcription.tolist())
-    examples = [Example(model.features(p), model.labels(t)) for p, t in zip(rows.path, rows.transcription, strict=True)]
+    examples = Examples.of(model, rows.path, rows.transcription)
     part = profile.training.model_copy(update={"learning_rate": profile.training.learning_rate * rate})
     judge = None if devel is None else _judge(profile, model, devel)
     begin = start.path if start else None
@@ -349,9 +349,10 @@ def _finetune(
 
 def _judge(profile: Profile, asr: "Backbone", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
     """WER of a model on the devel part, both sides normalised as in every score."""
+    from syn2real_utils.backbones.clips import Clips
     from syn2real_utils.evaluation import score
 
-    clips = [asr.features(path) for path in devel.path]
+    clips = Clips.of(asr, devel.path)
 
     def wer(model: torch.nn.Module) -> float:
         said = asr.transcribe(model, clips, profile.evaluation.batch_size)
@@ -375,13 +376,14 @@ def _transcribe(
     sure: bool,
     file: Path,
 ) -> None:
+    from syn2real_utils.backbones.clips import Clips
     from syn2real_utils.evaluation import sweep
 
     torch.set_num_threads(profile.threads)
     asr = backbone(profile)
     size = min(profile.evaluation.batch_size, FULL_BATCH) if full else profile.evaluation.batch_size
     heard = asr.load(model.path if model else None)
-    clips = [asr.features(path, full=full) for path in rows.path]
+    clips = Clips.of(asr, rows.path, full)
     tau = vector(profile, spec) if spec else None
     hear = asr.hear if sure else asr.transcribe
     with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):

@@ -8,6 +8,7 @@ import pandas as pd
 from syn2real_utils import statistics
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import open_backbone
+from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.corpora.base import check_domains, read_metadata
 from syn2real_utils.corpora.folder import read_audio
 from syn2real_utils.errors import UserError, names
@@ -68,7 +69,7 @@ def evaluate(
     folder = sources.resolve(model, Store())
     asr = open_backbone(folder, language, BackbonePart(name=model))
     full = full_context or read_lineage(folder) is None
-    heard = asr.transcribe(asr.load(), [asr.features(path, full=full) for path in rows.path], BATCH)
+    heard = asr.transcribe(asr.load(), Clips.of(asr, rows.path, full), BATCH)
     scored = score(rows, heard, language).assign(domain=rows.domain, model=model)
     write_text_atomic(out, scored.to_csv(index=False, lineterminator="\n"))
     return _summed(scored)

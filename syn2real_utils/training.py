@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from syn2real_utils import machine
 from syn2real_utils.backbones.base import Backbone, Example
+from syn2real_utils.backbones.clips import lengths_of
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import Progress
@@ -110,16 +111,17 @@ def fit(
 ) -> None:
     """`finetune` in this process, which may be one of several."""
     torch.set_num_threads(threads)
-    lengths = [e.features.shape[-1] for e in examples]
-    plan = plan_batches(lengths, part.batch_size, part.epochs, seed, part.gradient_accumulation, part.max_steps)
+    plan = plan_batches(
+        lengths_of(examples), part.batch_size, part.epochs, seed, part.gradient_accumulation, part.max_steps
+    )
     work, model = into / "checkpoints", backbone.load(start)
     stopping = [EarlyStopping(part.early_stopping, judge, work)] if part.early_stopping and judge else []
     with backbone.learning(model, part):
         trainer = _Trainer(
             model=model,
             args=_arguments(part, backbone.precision == "bfloat16", seed, work),
-            train_dataset=[[examples[i] for i in batch] for batch in plan],  # one item is one whole batch
-            data_collator=lambda items: backbone.collate(*items),
+            train_dataset=plan,  # one item is one whole batch
+            data_collator=lambda items: backbone.collate([examples[i] for i in items[0]]),
             callbacks=[_Report(what, len(plan) // part.gradient_accumulation), *stopping, *callbacks],
         )
         trainer.backbone, trainer.what = backbone, what

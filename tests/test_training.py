@@ -12,6 +12,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
+from syn2real_utils.backbones.clips import Clips, Examples
 from syn2real_utils.backbones.context import STAND_INS, short_context, stack, stand_ins
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import load_state
@@ -304,3 +305,14 @@ def test_a_checkpoint_that_was_cut_short_is_not_taken(tiny, examples, tmp_path):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
         tmp_path / "whole" / "model.safetensors"
     ).read_bytes()
+
+
+def test_clips_in_a_file_give_the_same_model_and_transcripts(tiny, examples, tmp_path):
+    filed = Examples(Clips((e.features for e in examples), 0), [e.labels for e in examples])
+    for name, given in (("memory", examples), ("file", filed)):
+        training.finetune(tiny, given, TRAIN, 0, 2, name, tmp_path / name)
+    ours, theirs = (load_state(tmp_path / name) for name in ("file", "memory"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    model = tiny.load(tmp_path / "file")
+    assert tiny.hear(model, filed.clips, 4) == tiny.hear(model, [e.features for e in examples], 4)
+    assert tiny.loss(model, filed, 4) == tiny.loss(model, examples, 4)

@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
 from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, device, read_clip
+from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.letters import Letters
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
@@ -153,7 +154,7 @@ class CTC:
     def transcribe(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[str]:
         """Greedy transcripts of waves, in their order; clips of like length share a batch."""
         texts = [""] * len(clips)
-        batches = self._batches(clips, batch_size)
+        batches = self._batches(lengths(clips), batch_size)
         with Progress("transcribe", len(batches)) as progress:
             for batch in batches:
                 for i, frames in zip(batch, self._greedy(model, [clips[i] for i in batch]), strict=True):
@@ -168,7 +169,7 @@ class CTC:
         before = {key: getattr(model.config, key) for key in wanted}
         model.config.update(wanted)
         nats, tokens = 0.0, 0
-        for batch in self._batches([example.features for example in examples], batch_size):
+        for batch in self._batches(lengths_of(examples), batch_size):
             inputs = {name: t.to(model.device) for name, t in self.collate([examples[i] for i in batch]).items()}
             with self.hearing(model, inputs) as heard:
                 nats += float(model(**heard).loss)
@@ -176,10 +177,10 @@ class CTC:
         model.config.update(before)
         return nats, tokens
 
-    def _batches(self, clips: Sequence[torch.Tensor], size: int) -> list[list[int]]:
+    def _batches(self, samples: Sequence[int], size: int) -> list[list[int]]:
         """Places of clips that are heard together, the longest first; only equally long ones where there is no mask."""
-        order = sorted(range(len(clips)), key=lambda i: -len(clips[i]))
-        groups = [order] if self.masks else [list(g) for _, g in itertools.groupby(order, lambda i: len(clips[i]))]
+        order = sorted(range(len(samples)), key=lambda i: -samples[i])
+        groups = [order] if self.masks else [list(g) for _, g in itertools.groupby(order, lambda i: samples[i])]
         return [group[at : at + size] for group in groups for at in range(0, len(group), size)]
 
     @torch.inference_mode()

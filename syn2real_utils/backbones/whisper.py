@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
+from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.backbones.projection import labelled_only
@@ -156,7 +157,8 @@ class Whisper:
         self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
     ) -> list[Heard]:
         """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
-        order = sorted(range(len(clips)), key=lambda i: -clips[i].shape[-1])
+        frames = lengths(clips)
+        order = sorted(range(len(clips)), key=lambda i: -frames[i])
         found: dict[int, Heard] = {}
         batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
         with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
@@ -179,10 +181,12 @@ class Whisper:
 
         The prompt costs nothing: decoding does not choose it.
         """
-        order = sorted(examples, key=lambda e: -e.features.shape[-1])
+        frames = lengths_of(examples)
+        order = sorted(range(len(examples)), key=lambda i: -frames[i])
         nats, tokens = 0.0, 0
         for at in range(0, len(order), batch_size):
-            batch = {name: t.to(model.device) for name, t in self.collate(order[at : at + batch_size]).items()}
+            together = self.collate([examples[i] for i in order[at : at + batch_size]])
+            batch = {name: t.to(model.device) for name, t in together.items()}
             with (
                 self.hearing(model, batch) as heard,
                 torch.autocast(model.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
