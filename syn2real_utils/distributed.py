@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from syn2real_utils import machine
@@ -21,6 +22,7 @@ from syn2real_utils.backbones.clips import Clips, Examples, as_bytes
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import say
+from syn2real_utils.stopping import Devel, Judge
 from syn2real_utils.store import write_text_atomic
 from syn2real_utils.training import OUT_OF_MEMORY, fit
 
@@ -36,6 +38,7 @@ def finetune(
     what: str,
     into: Path,
     start: Path | None = None,
+    judge: Judge | None = None,
 ) -> None:
     """`training.finetune` in `part.processes` processes of `threads` threads each.
 
@@ -50,7 +53,8 @@ def finetune(
     job.mkdir(parents=True)
     try:
         settings = {"part": part.model_dump(), "seed": seed, "threads": threads, "what": what}
-        _write(job, backbone, examples, settings | {"start": str(start) if start else None})
+        settings |= {"start": str(start) if start else None, "devel": _devel(judge)}
+        _write(job, backbone, examples, settings)
         say(f"{what}: {part.processes} processes")
         launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={part.processes}")
         done = subprocess.run([sys.executable, *launcher, "-m", __name__, str(job)], stderr=subprocess.PIPE, text=True)
@@ -70,9 +74,10 @@ def main(job: Path) -> None:
     examples = Examples(clips, [torch.tensor(labels, dtype=torch.long) for labels in settings["labels"]])
     try:
         with machine.enough_memory(settings["what"], OUT_OF_MEMORY.format(part=part)):
-            start = Path(settings["start"]) if settings["start"] else None
+            start, devel = Path(settings["start"]) if settings["start"] else None, settings["devel"]
             how = settings["seed"], settings["threads"], settings["what"]
-            fit(backbone, examples, part, *how, job.parent, start=start)
+            judge = Devel(backbone, pd.DataFrame(devel["rows"]), devel["batch_size"]) if devel else None
+            fit(backbone, examples, part, *how, job.parent, start=start, judge=judge)
     except UserError as error:
         write_text_atomic(job / REFUSED, str(error))
         raise SystemExit(2) from error
@@ -87,6 +92,16 @@ def _write(job: Path, backbone: Backbone, examples: Sequence[Example], settings:
             settings["labels"].append(example.labels.tolist())
     settings |= {"folder": str(backbone.folder), "language": backbone.language, "backbone": backbone.part.model_dump()}
     write_text_atomic(job / JOB, json.dumps(settings))
+
+
+def _devel(judge: Judge | None) -> dict[str, Any] | None:
+    """What makes the judge again in another process."""
+    if judge is None:
+        return None
+    assert isinstance(judge, Devel)
+    columns = ["utterance", "text_id", "fold", "duration", "transcription"]
+    rows = judge.rows[columns].to_dict("list") | {"path": [str(path) for path in judge.rows.path]}
+    return {"rows": rows, "batch_size": judge.batch_size}
 
 
 def _read(job: Path) -> tuple[dict[str, Any], TrainingPart]:

@@ -161,8 +161,6 @@ class TrainingPart(Part):
             raise ValueError(
                 f"gradient_accumulation {self.gradient_accumulation} must be a multiple of processes {self.processes}"
             )
-        if self.early_stopping and self.processes > 1:
-            raise ValueError("early_stopping needs processes 1: one process judges the model that it trains")
         return self
 
 

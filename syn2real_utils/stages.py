@@ -5,7 +5,7 @@ version of its code), returns at once when the artifact is there, and otherwise 
 So any notebook runs alone, and a killed run goes on where it was.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,6 @@ from syn2real_utils.speech import (
     test_rows,
     training_rows,
 )
-from syn2real_utils.statistics import corpus_wer
 from syn2real_utils.store import Artifact, Store, fingerprint
 from syn2real_utils.vectors import TaskVector
 
@@ -331,6 +330,7 @@ def _finetune(
     devel: pd.DataFrame | None,
 ) -> None:
     from syn2real_utils.backbones.clips import Examples
+    from syn2real_utils.stopping import Devel
     from syn2real_utils.training import finetune
 
     _vector.cache_clear()  # a fine-tune needs the memory
@@ -341,24 +341,10 @@ def _finetune(
     model.check(rows.transcription.tolist())
     examples = Examples.of(model, rows.path, rows.transcription)
     part = profile.training.model_copy(update={"learning_rate": profile.training.learning_rate * rate})
-    judge = None if devel is None else _judge(profile, model, devel)
+    judge = None if devel is None else Devel(model, devel, profile.evaluation.batch_size)
     begin = start.path if start else None
     finetune(model, examples, part, lineage.seed or 0, profile.threads, what, into, start=begin, judge=judge)
     checkpoints.write_lineage(into, lineage)
-
-
-def _judge(profile: Profile, asr: "Backbone", devel: pd.DataFrame) -> Callable[[torch.nn.Module], float]:
-    """WER of a model on the devel part, both sides normalised as in every score."""
-    from syn2real_utils.backbones.clips import Clips
-    from syn2real_utils.evaluation import score
-
-    clips = Clips.of(asr, devel.path)
-
-    def wer(model: torch.nn.Module) -> float:
-        said = asr.transcribe(model, clips, profile.evaluation.batch_size)
-        return corpus_wer(score(devel, said, profile.corpus.language))
-
-    return wer
 
 
 def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:

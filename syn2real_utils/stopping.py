@@ -4,20 +4,42 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from syn2real_utils.backbones.base import Backbone
+from syn2real_utils.backbones.clips import Clips
+from syn2real_utils.evaluation import score
 from syn2real_utils.profile import EarlyStoppingPart
 from syn2real_utils.progress import say
+from syn2real_utils.statistics import corpus_wer
 from syn2real_utils.store import write_text_atomic
 
 Judge = Callable[[torch.nn.Module], float]  # WER of a model in percent
 HISTORY = "stopping.json"
 
 
+class Devel:
+    """A judge: WER on clips of the devel part, both sides normalised as in every score."""
+
+    def __init__(self, backbone: Backbone, rows: pd.DataFrame, batch_size: int):
+        self.backbone, self.rows, self.batch_size = backbone, rows, batch_size
+        self._clips: Clips | None = None  # of several processes only the first needs them
+
+    def __call__(self, model: torch.nn.Module) -> float:
+        """In percent."""
+        self._clips = self._clips or Clips.of(self.backbone, self.rows.path)
+        said = self.backbone.transcribe(model, self._clips, self.batch_size)
+        return corpus_wer(score(self.rows, said, self.backbone.language))
+
+
 class EarlyStopping(TrainerCallback):
-    """Judges a model every so many steps and at the end, keeps the best, and ends a fine-tune that gets no better."""
+    """Judges a model every so many steps and at the end, keeps the best, and ends a fine-tune that gets no better.
+
+    Of several processes the first judges for all, so that they end together.
+    """
 
     def __init__(self, part: EarlyStoppingPart, judge: Judge, work: Path):
         """Keep the best weights and what was judged in the folder `work`, where a fine-tune that is resumed finds them."""
@@ -35,17 +57,26 @@ class EarlyStopping(TrainerCallback):
         step = state.global_step
         if step % self.part.steps and step < state.max_steps:
             return
+        several = torch.distributed.is_initialized()
+        first = not several or torch.distributed.get_rank() == 0
         model.eval()
-        wer = self.judge(model)
+        told = [self.judge(model) if first else 0.0]
         model.train()
-        if not self.history or wer < min(rate for _, rate in self.history):
-            self.work.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, self._weights())
+        if several:
+            torch.distributed.broadcast_object_list(told)
+        (wer,) = told
+        if first:
+            self._keep(step, wer, model)
         self.history.append((step, wer))
-        write_text_atomic(self.work / HISTORY, json.dumps(self.history))
         rates = [rate for _, rate in self.history]
         if len(rates) - 1 - rates.index(min(rates)) >= self.part.patience:
             control.should_training_stop = True
+
+    def _keep(self, step: int, wer: float, model: torch.nn.Module) -> None:
+        if not self.history or wer < min(rate for _, rate in self.history):
+            self.work.mkdir(parents=True, exist_ok=True)
+            save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, self._weights())
+        write_text_atomic(self.work / HISTORY, json.dumps([*self.history, (step, wer)]))
 
     def restore(self, model: torch.nn.Module, into: Path) -> None:
         """Give the model its best weights, and tell the folder `into` what was judged."""

@@ -90,7 +90,7 @@ def finetune(
     if part.processes > 1:
         from syn2real_utils import distributed  # which calls `fit` in each process
 
-        distributed.finetune(backbone, examples, part, seed, threads, what, into, start)
+        distributed.finetune(backbone, examples, part, seed, threads, what, into, start, judge)
     else:
         with machine.enough_memory(what, OUT_OF_MEMORY.format(part=part)):
             fit(backbone, examples, part, seed, threads, what, into, callbacks, start, judge)

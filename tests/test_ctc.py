@@ -11,7 +11,7 @@ import torch
 from transformers import TrainerCallback, pipeline
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
-from syn2real_utils import batchnorm, checkpoints, exports, stages, standalone, training, transcription
+from syn2real_utils import batchnorm, checkpoints, exports, stages, standalone, stopping, training, transcription
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import Example, open_backbone
 from syn2real_utils.backbones.ctc import CTC
@@ -19,7 +19,7 @@ from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
 from syn2real_utils.lineage import Lineage, write_lineage
-from syn2real_utils.profile import BackbonePart, TrainingPart, load_profile
+from syn2real_utils.profile import BackbonePart, EarlyStoppingPart, TrainingPart, load_profile
 from syn2real_utils.store import Store
 from tests.made_ctc import KINDS, snapshot, tone
 
@@ -206,11 +206,14 @@ def still(tmp_path_factory) -> CTC:
     return open_backbone(snapshot(tmp_path_factory.mktemp("still"), "layer", **off), "en", PART)
 
 
-def steps(asr: CTC, clips: list[Path], into: Path, **changes) -> dict[str, torch.Tensor]:
+def steps(
+    asr: CTC, clips: list[Path], into: Path, judge: stopping.Judge | None = None, **changes
+) -> dict[str, torch.Tensor]:
     """What is trained on clips of one length and as many letters each."""
     words = ["a dog", "a cat", "a cow", "a pig"]
     same = [Example(asr.features(clips[2]) * (1 + i), asr.labels(word)) for i, word in enumerate(words)]
-    training.finetune(asr, same, TRAIN.model_copy(update={"epochs": 3, **changes}), 0, 1, "tiny", into)
+    part = TRAIN.model_copy(update={"epochs": 3, **changes})
+    training.finetune(asr, same, part, 0, 1, "tiny", into, judge=judge)
     return load_state(into)
 
 
@@ -227,9 +230,17 @@ def test_accumulated_batches_are_one_update(still, clips, tmp_path):
 
 def test_two_processes_make_the_updates_of_one(still, clips, tmp_path):
     """Through torch's launcher and accelerate, on the CPU with gloo."""
-    one = steps(still, clips, tmp_path / "one", batch_size=1, gradient_accumulation=4)
-    two = steps(still, clips, tmp_path / "two", batch_size=1, gradient_accumulation=4, processes=2)
-    assert close(one, two)
+    found, stops = [], EarlyStoppingPart(steps=1, patience=1)
+    rows = pd.DataFrame(
+        {"utterance": ["u"], "text_id": ["t"], "fold": [0], "duration": [1.1], "transcription": ["a dog"]}
+    )
+    for name, processes in (("one", 1), ("two", 2)):
+        judge = stopping.Devel(still, rows.assign(path=[clips[2]]), 1)
+        changes = {"batch_size": 1, "gradient_accumulation": 4, "processes": processes, "early_stopping": stops}
+        found.append(steps(still, clips, tmp_path / name, judge, **changes))
+    assert close(*found)
+    told = [json.loads((tmp_path / name / stopping.HISTORY).read_text()) for name in ("one", "two")]
+    assert told[0] == told[1] and len(told[0]["history"]) == 2 < 3, "all end with the first process, which judges"
     names = [{file.name for file in (tmp_path / name).iterdir()} for name in ("one", "two")]
     assert names[0] == names[1]
 

@@ -257,6 +257,3 @@ def test_early_stopping_is_for_protocol_paper_alone():
     with pytest.raises(UserError, match="looks at real speech of the target: leave it out, or set evaluation.protocol"):
         load_profile("quickstart", stops)
     assert load_profile("quickstart", stops | {"evaluation.protocol": "paper"}).training.early_stopping.patience == 2
-    more = {"evaluation.protocol": "paper", "training.processes": 2, "training.gradient_accumulation": 2}
-    with pytest.raises(UserError, match="early_stopping needs processes 1"):
-        load_profile("quickstart", stops | more)
