@@ -128,7 +128,8 @@ def estimate(profile: Profile, jobs: int, rows: pd.DataFrame | None = None) -> E
         raise UserError(f"unknown domain '{unknown[0]}': the corpus has {names(sorted(set(counts.domain)), 40)}")
     used = domains | set(profile.targets)
     takes: dict[str, int] = {part.name: part.takes for part in profile.tts}
-    texts = int(counts[counts.domain.isin(used)].texts.sum())
+    spoken = counts[counts.split == "train"] if known(profile) else counts  # the corpus' own parts, or made by hash
+    texts = int(spoken[spoken.domain.isin(used)].texts.sum())
     gpu = any(tts in GPU.speak for tts in takes)
     size = next((size for size in ("tiny", "small", "conformer") if size in profile.backbone.name), "base")
     found = Estimate(GPU if gpu else CPU, size, jobs, {tts: texts * n for tts, n in takes.items()})

@@ -222,7 +222,7 @@ def synthetic_quality(profile: Profile) -> pd.DataFrame:
     """
     table = []
     for target in profile.targets:
-        real = _all_test_rows(profile, target)
+        real = stages.real_rows(profile).query("domain == @target")
         for tts in (part.name for part in profile.tts):
             clips = stages.synthetic_rows(profile, tts, [target])
             letters = clips.spoken.map(lambda text: sum(map(str.isalnum, text)))

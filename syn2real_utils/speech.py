@@ -137,8 +137,20 @@ def check_domains_and_folds(profile: Profile) -> None:
 def synthetic(profile: Profile, tts: str, domain: str) -> Artifact:
     """The texts of one domain of the corpus spoken by one TTS engine, as an AudioFolder."""
     check(profile)
-    rows = _recorded(profile)  # the same speech for every protocol
-    return spoken_texts(profile, tts, rows[rows.domain == domain])
+    rows = to_speak(profile)
+    rows = rows[rows.domain == domain]
+    if rows.empty:
+        raise UserError(f"domain '{domain}' has no text to train on: all its clips are of the devel or test part")
+    return spoken_texts(profile, tts, rows)
+
+
+def to_speak(profile: Profile) -> pd.DataFrame:
+    """The real utterances whose texts are spoken, the same in every protocol but `catalogue`.
+
+    Where the corpus has a split, texts of its devel and test parts are not trained on, so they need no speech.
+    """
+    rows = _recorded(profile)
+    return rows if profile.evaluation.protocol == "catalogue" else rows[rows.split.isin(["", "train"])]
 
 
 def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:

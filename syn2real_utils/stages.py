@@ -37,6 +37,7 @@ from syn2real_utils.speech import (
     synthetic,
     synthetic_rows,
     test_rows,
+    to_speak,
     training_rows,
 )
 from syn2real_utils.store import Artifact, Store, fingerprint
@@ -71,6 +72,7 @@ __all__ = [
     "synthetic_rows",
     "task_vector",
     "test_rows",
+    "to_speak",
     "training_rows",
     "transcripts",
     "vector",

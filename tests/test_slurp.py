@@ -193,9 +193,22 @@ def test_strict_trains_on_nothing_of_devel_and_test(release, tmp_path, monkeypat
     real = speech.training_rows(profile, "real", ["music", "qa"])
     synthetic = speech.training_rows(profile, "pico", ["music"])
     assert set(real.split) == {"train"} == set(synthetic.split)
+    assert set(speech.synthetic_rows(profile, "pico", ["music"]).text_id) == set(synthetic.text_id), (
+        "no other is spoken"
+    )
     devel = speech.real_rows(profile).query("split == 'validation'")
     for rows in (real, synthetic):
         assert not set(rows.text_id) & {*scored.text_id, *devel.text_id}
+
+
+def test_texts_of_every_part_are_spoken_where_they_are_known(release, tmp_path, monkeypatch):
+    monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path))
+    strict, paper, catalogue = (
+        speech.to_speak(profile_of(release, **{"evaluation.protocol": protocol}))
+        for protocol in ("strict", "paper", "catalogue")
+    )
+    assert set(strict.split) == {"train"} and set(catalogue.split) == {"train", "validation", "test"}
+    assert strict.equals(paper), "one speech for both"
 
 
 def test_settings_of_slurp_leave_the_addresses_of_other_corpora_as_they_were():
