@@ -33,7 +33,7 @@ class Speed:
 
 # Nothing here was measured: orders of magnitude of one GPU of 2023 in bf16, with the encoder's context cut to the clip.
 GPU = Speed(
-    "one data-centre GPU in bf16, assumed",
+    "one data-centre GPU in bf16, not measured here",
     {"bark": 0.8, "speecht5": 0.05},
     {"tiny": 0.0012, "base": 0.002, "small": 0.005, "conformer": 0.02},
     {"tiny": 0.002, "base": 0.003, "small": 0.008, "conformer": 0.008},
@@ -198,7 +198,7 @@ def _assumptions(found: Estimate, profile: Profile) -> list[str]:
     speak = ", ".join(f"{tts} {speed.speak.get(tts, 1.0):g}" for tts in found.spoken)
     lines = [
         f"seconds per clip on {speed.machine}: {speak}; {size} {_of(speed.train, size):g} a step, "
-        f"{_of(speed.decode, size):g} to transcribe" + (", none of it measured" if speed is GPU else "")
+        f"{_of(speed.decode, size):g} to transcribe" + (", none of it measured here" if speed is GPU else "")
     ]
     if profile.training.early_stopping:
         lines.append(f"early stopping ends a fine-tune at {STOPS_AT:,} steps")

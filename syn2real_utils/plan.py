@@ -1,5 +1,6 @@
 """What a profile costs before it is run: models, clips and transcripts to make, hours and gigabytes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -18,6 +19,12 @@ NOTEBOOK = 8.0  # to start a notebook's kernel
 WEIGHTS_GB = 0.29  # of Whisper base in float32
 
 
+def unmeasured(tts: Iterable[str]) -> str:
+    """What hours do not count, for people; "" where every TTS has a speed."""
+    without = [name for name in tts if name not in SPEAK]
+    return f" and the time that {' and '.join(without)} speak{'s' * (len(without) == 1)}, not measured here" if without else ""
+
+
 @dataclass
 class Plan:
     """The whole work of a run that starts from nothing but its corpus."""
@@ -32,8 +39,8 @@ class Plan:
 
     @property
     def hours(self) -> float:
-        """Hours on two cores."""
-        seconds = sum(SPEAK.get(tts, 1.0) * clips for tts, clips in self.spoken.items())
+        """Hours on two cores, without speaking by a TTS whose speed was not measured here."""
+        seconds = sum(SPEAK[tts] * clips for tts, clips in self.spoken.items() if tts in SPEAK)
         seconds += TRAIN * self.trained + MODEL * self.models
         seconds += DECODE * self.decoded + DECODE_FULL * self.decoded_full + PAIR * self.pairs
         return (seconds + NOTEBOOK * self.notebooks) / 3600
@@ -49,7 +56,7 @@ class Plan:
         decoded = self.decoded + self.decoded_full
         return (
             f"from nothing: {spoken}; {self.models} models from {self.trained:.0f} clips; {decoded} transcripts; about "
-            f"{self.hours:.1f} hours on two cores, {self.gigabytes:.0f} GB of disk (Whisper base; what is in the store already is not made again)"
+            f"{self.hours:.1f} hours on two cores{unmeasured(self.spoken)}, {self.gigabytes:.0f} GB of disk (Whisper base; what is in the store already is not made again)"
         )
 
 

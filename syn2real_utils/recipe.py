@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syn2real_utils import checkpoints
+from syn2real_utils import checkpoints, plan
 from syn2real_utils.backbones import sources
 from syn2real_utils.profile import TrainingPart
 
@@ -55,12 +55,13 @@ class Estimate:
     clips: int
     minutes: float
     megabytes: float
+    more: str = ""  # that the minutes do not count
 
     def line(self) -> str:
         """For people."""
         time = f"{self.minutes:.0f} minutes" if self.minutes < 120 else f"{self.minutes / 60:.0f} hours"
         disk = f"{self.megabytes:.0f} MB" if self.megabytes < 10_000 else f"{self.megabytes / 1000:.0f} GB"
-        return f"estimate: {self.clips} clips to speak, about {time} without a GPU, {disk} of disk; what is in the store is not made again"
+        return f"estimate: {self.clips} clips to speak, about {time} without a GPU{self.more}, {disk} of disk; what is in the store is not made again"
 
 
 def estimate(
@@ -81,9 +82,9 @@ def estimate(
     speech = takes * (letters / LETTERS_A_SECOND + 0.6 * texts)  # seconds that one engine says
     weights = sum(4 * t.numel() for t in checkpoints.load_state(backbone).values()) / 1e6
     models = 2 if joint else 1
-    seconds = sum(SPEAK.get(name, 1.0) * speech for name in tts)
+    seconds = sum(SPEAK[name] * speech for name in tts if name in SPEAK)
     seconds += EPOCHS * weights * TRAIN * (models * speech * len(tts) + 4.5 * joint)
     seconds += scored * weights * (2 + models) * (DECODE_FULL + 4.5 * DECODE)
     minutes = 1 + seconds / (0.9 * min(threads, MOST_THREADS)) / 60  # a minute to start and to write
     megabytes = weights * (2 + models + 3 * (len(tts) > 1)) + WAV * speech * len(tts)
-    return Estimate(texts * takes * len(tts), minutes, megabytes)
+    return Estimate(texts * takes * len(tts), minutes, megabytes, plan.unmeasured(tts))

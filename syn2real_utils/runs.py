@@ -15,7 +15,7 @@ from syn2real_utils import machine, notebook, paperplan, report, results, speech
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.paperplan import Estimate
-from syn2real_utils.plan import Plan, plan
+from syn2real_utils.plan import SPEAK, Plan, plan
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
 from syn2real_utils.report import find
@@ -119,6 +119,7 @@ class Preview:
             cost = self.cost.as_data()
         elif self.cost:
             cost = asdict(self.cost) | {"hours": self.cost.hours, "gigabytes": self.cost.gigabytes}
+            cost["not_measured"] = [tts for tts in self.cost.spoken if tts not in SPEAK]
         return {"jobs": self.jobs, "cost": cost}
 
 

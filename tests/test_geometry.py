@@ -1,5 +1,7 @@
 """Angles and planes of directions in weight space, and the plan of a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,4 +72,7 @@ def test_plan_counts_the_work():
     # real_source, 2 x syn_source and both sweeps; what chooses lam; the exported models on half of the clips
     assert found.decoded == 6 * (1 + 2 * (1 + 3 + 2)) + 2 * 2 * 4 * 2 + 2 * 3
     assert found.decoded_full == 6 + 2 * 3, "pretrained, and the exported models at 30 s"
-    assert 0 < found.hours < 1 and "17 models" in found.line()
+    assert 0 < found.hours < 1 and "17 models" in found.line() and "not measured" not in found.line()
+    more = replace(found, spoken=found.spoken | {"bark": 14})
+    assert more.hours == found.hours
+    assert "hours on two cores and the time that bark speaks, not measured here, " in more.line()
