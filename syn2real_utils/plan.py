@@ -22,7 +22,11 @@ WEIGHTS_GB = 0.29  # of Whisper base in float32
 def unmeasured(tts: Iterable[str]) -> str:
     """What hours do not count, for people; "" where every TTS has a speed."""
     without = [name for name in tts if name not in SPEAK]
-    return f" and the time that {' and '.join(without)} speak{'s' * (len(without) == 1)}, not measured here" if without else ""
+    return (
+        f" and the time that {' and '.join(without)} speak{'s' * (len(without) == 1)}, not measured here"
+        if without
+        else ""
+    )
 
 
 @dataclass

@@ -20,7 +20,7 @@ from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
 from syn2real_utils.lineage import Lineage, write_lineage
 from syn2real_utils.profile import BackbonePart, EarlyStoppingPart, TrainingPart, load_profile
-from syn2real_utils.store import Store
+from syn2real_utils.store import Artifact, Store
 from tests.made_ctc import KINDS, snapshot, tone
 
 PART = BackbonePart(name="tiny", precision="float32")
@@ -375,6 +375,32 @@ def test_statistics_are_the_targets_or_estimated_anew(made, models, clips, tmp_p
     assert heard[0.8] == asr.transcribe(model, features, 3)
     assert heard[0.0] == asr.transcribe(asr.load(models["target"]), features, 3)
     assert same_bits(kept, dict(target.state_dict()))
+
+
+def test_an_adapted_folder_has_the_statistics_that_the_profile_asks_for(made, models, clips, tmp_path, monkeypatch):
+    asr, target = made["rotary"], shutil.copytree(models["target"], tmp_path / "target-0")
+    known = checkpoints.read_lineage(target).model_copy(update={"speech": "pico", "domains": ("music",)})
+    write_lineage(target, known)
+    base, tau = Artifact(target, "0"), Artifact(models["tau"], "1")
+    rows = pd.DataFrame({"utterance": range(len(clips)), "path": clips})
+    monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path))
+    monkeypatch.setattr(stages, "task_vector", lambda *_: tau)
+    monkeypatch.setattr(batchnorm, "training_rows", lambda *asked: rows if asked[1:3] == ("pico", ("music",)) else None)
+    spec, states = stages.VectorSpec("pooled", "pico", ("food",), 0), {}
+    for how, lam in (("target", 0.8), ("re-estimate", 0.8), ("re-estimate", 0.0)):
+        settings = {"backbone.name": str(asr.folder), "backbone.batchnorm": how, "backbone.precision": "float32"}
+        profile = load_profile(
+            "quickstart", settings | {"corpus.language": "en", "training.batch_size": 6, "threads": 1}
+        )
+        states[how, lam] = load_state(stages.adapted(profile, base, spec, lam).path)
+    assert same_bits(states["re-estimate", 0.0], load_state(target)), "lam 0 is the target model itself"
+    kept, settled = states["target", 0.8], states["re-estimate", 0.8]
+    changed = {key for key in kept if not torch.equal(kept[key], settled[key])}
+    assert changed and all(key.endswith(STATISTICS) for key in changed)
+    checkpoints.apply(target, models["tau"], 0.8, tmp_path / "new")
+    model = asr.load(tmp_path / "new")
+    batchnorm.re_estimate(asr, model, [asr.features(clip) for clip in clips], 6)
+    assert same_bits(settled, {key: model.state_dict()[key] for key in settled})
 
 
 def test_a_model_without_batchnorm_cannot_estimate_it(made, clips):
