@@ -197,7 +197,7 @@ def _assumptions(found: Estimate, profile: Profile) -> list[str]:
     size, speed = found.size, found.speed
     speak = ", ".join(f"{tts} {speed.speak.get(tts, 1.0):g}" for tts in found.spoken)
     lines = [
-        f"seconds per clip on {speed.machine}: {speak}; {size} {_of(speed.train, size):g} a step, "
+        f"seconds per clip on {speed.machine}: {speak}; {size} {_of(speed.train, size):g} a clip and step, "
         f"{_of(speed.decode, size):g} to transcribe" + (", none of it measured here" if speed is GPU else "")
     ]
     if profile.training.early_stopping:
