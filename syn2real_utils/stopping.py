@@ -60,11 +60,12 @@ class EarlyStopping(TrainerCallback):
         several = torch.distributed.is_initialized()
         first = not several or torch.distributed.get_rank() == 0
         model.eval()
-        told = [self.judge(model) if first else 0.0]
+        wer = self.judge(model) if first else 0.0
         model.train()
         if several:
-            torch.distributed.broadcast_object_list(told)
-        (wer,) = told
+            told = torch.tensor(wer, dtype=torch.float64, device=next(model.parameters()).device)
+            torch.distributed.broadcast(told, 0)
+            wer = told.item()
         if first:
             self._keep(step, wer, model)
         self.history.append((step, wer))
