@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.figures import COLOURS, INK, grid, style
 
 TAU = "#5B3A9B"  # the colour of the task vector
 PALE = "#F6F6F4"
@@ -83,8 +83,7 @@ def geometry(points: pd.DataFrame, lam: pd.DataFrame | None = None) -> Figure:
     if points.empty:
         raise UserError("the geometry has no points: expected tables/geometry.csv of a run")
     cells = list(points.groupby(["target", "tts"], sort=False))
-    columns = points.tts.nunique()
-    rows = -(-len(cells) // columns)
+    rows, columns = grid(len(cells), points.tts.nunique())
     with style():
         figure, axes = plt.subplots(rows, columns, figsize=(4.1 * columns, 3.4 * rows + 0.2), squeeze=False)
         for ax in axes.flat[len(cells) :]:

@@ -59,6 +59,7 @@ CHANGE_NOTE = (
 )
 REFERENCES = ("syn_target", "real_source", "pretrained")
 ANNOTATED = 20  # a heatmap of more vectors than this has no room for numbers
+TALL = 6  # targets; of more, two stand side by side
 
 
 @contextmanager
@@ -149,16 +150,18 @@ def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
 def _facets(
     wer: pd.DataFrame, size: tuple[float, float], note: str
 ) -> Iterator[tuple[Figure, list[tuple[tuple[str, str], Axes]]]]:
-    """One axes per target (rows) and TTS (columns), with its title; what was not run says so and is no facet. A note below."""
+    """One axes per target and TTS, with its title; what was not run says so and is no facet. A note below."""
     cells = pairs(overall(wer))
-    columns = len({tts for _, tts in cells})
-    rows = len(cells) // columns
+    engines = len({tts for _, tts in cells})
+    rows, columns = grid(len(cells), engines)
     with style():
         figure, axes = plt.subplots(
-            rows, columns, figsize=(size[0] * columns, size[1] * rows + 0.2), squeeze=False, sharex="all", sharey="row"
-        )  # fmt: skip
+            rows, columns, figsize=(size[0] * columns, size[1] * rows + 0.2), squeeze=False, sharex="all"
+        )
+        for ax in axes.flat[len(cells) :]:
+            ax.set_axis_off()
         facets = []
-        for cell, ax in zip(cells, axes.flat, strict=True):
+        for cell, ax in zip(cells, axes.flat, strict=False):
             ax.set_title(f"{'all targets' if cell[0] == ALL else cell[0]}, {cell[1]}")
             if headline(wer, *cell):
                 facets.append((cell, ax))
@@ -166,17 +169,23 @@ def _facets(
                 ax.set_axis_off()
                 ax.text(0, 1, "not run", transform=ax.transAxes, va="top", color="#888888")
         yield figure, facets
-        _label_outer([ax for _, ax in facets])
+        _label_outer([ax for _, ax in facets], engines)
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
 
 
-def _label_outer(axes: Sequence[Axes]) -> None:
-    """Labels and ticks of x on the lowest axes of a column, of y on the first of a row."""
+def grid(cells: int, engines: int) -> tuple[int, int]:
+    """Rows and columns of a facet for each target and TTS: a target a row, of more than `TALL` targets two."""
+    columns = engines * (1 if cells <= TALL * engines else 2)
+    return -(-cells // columns), columns
+
+
+def _label_outer(axes: Sequence[Axes], engines: int) -> None:
+    """Labels and ticks of x on the lowest axes of a column, of y on the first of a target."""
     spots = {ax: (_row(ax), _column(ax)) for ax in axes}
     for ax, (row, column) in spots.items():
         lowest = row == max(r for r, c in spots.values() if c == column)
-        first = column == min(c for r, c in spots.values() if r == row)
+        first = column == min(c for r, c in spots.values() if r == row and c // engines == column // engines)
         ax.tick_params(labelbottom=lowest, labelleft=first)
         ax.xaxis.label.set_visible(lowest)
         ax.yaxis.label.set_visible(first)
@@ -210,8 +219,8 @@ def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figu
             ax.set(xlabel="scaling factor λ", ylabel="WER on real speech (%)")
         most = wer.lam.max()
         facets[0][1].set(xlim=(0, most), xticks=np.linspace(0, most, 6).round(6))
-        for row in {_row(ax) for ax, _, _ in drawn}:
-            _finish_row([item for item in drawn if _row(item[0]) == row])
+        for name in dict.fromkeys(target for (target, _), _ in facets):
+            _finish_target([item for item, ((target, _), _) in zip(drawn, facets, strict=True) if target == name])
     return figure
 
 
@@ -249,8 +258,8 @@ def _beside(ax: Axes, text: str, point: tuple[float, float], colour: str, side: 
     )  # fmt: skip
 
 
-def _finish_row(drawn: list[tuple[Axes, dict[str, pd.DataFrame], dict[str, float]]]) -> None:
-    """Set the common limits of a row of curves, then draw reference lines and write names in the right margin."""
+def _finish_target(drawn: list[tuple[Axes, dict[str, pd.DataFrame], dict[str, float]]]) -> None:
+    """Set the common limits of a target's curves, then draw reference lines and write names in the right margin."""
     tops = [c.ci_high.fillna(c.wer).max() for _, curves, _ in drawn for c in curves.values() if len(c)]
     bottoms = [c.ci_low.fillna(c.wer).min() for _, curves, _ in drawn for c in curves.values() if len(c)]
     near = [v for _, _, references in drawn for m, v in references.items() if m != "pretrained"]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.figures import COLOURS, INK, grid, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import signed
 
@@ -38,10 +38,10 @@ def contest(changes: pd.DataFrame) -> Figure:
     if not cells:
         raise UserError("no models to compare: switch some on in the profile's evaluation section")
     models = list(dict.fromkeys(rows.model))
-    columns = rows.tts.nunique()
+    lines, columns = grid(len(cells), rows.tts.nunique())
     with style():
-        size = (4.6 * columns, (0.8 + 0.3 * len(models)) * -(-len(cells) // columns) + 0.3)
-        figure, axes = plt.subplots(-(-len(cells) // columns), columns, figsize=size, squeeze=False, sharey="all")
+        size = (4.6 * columns, (0.8 + 0.3 * len(models)) * lines + 0.3)
+        figure, axes = plt.subplots(lines, columns, figsize=size, squeeze=False, sharey="all")
         spread = rows[["relative_change", "ci_low", "ci_high"]].replace([np.inf, -np.inf], np.nan)
         limits = max(-100.0, spread.min().min()), min(150.0, spread.max().max())
         pad = 0.06 * (limits[1] - limits[0] or 1)
