@@ -41,12 +41,13 @@ HUB = {
         "model", "973afd24965f72e36ca33b3055d56a652f456b4d", WHISPER, 967, "backbone, paper"
     ),
     "openai/whisper-small.en": HubName("model", "e8727524f962ee844a7319d92be39ac1bd25655a", WHISPER, 967, "backbone"),
+    # This commit is "Adding `safetensors` variant of this model (#1)": a stored copy of its page lists model.safetensors.
     "facebook/wav2vec2-conformer-rope-large-960h-ft": HubName(
         "model", "6b36ef01c6443c67ae7ed0822876d091ab50e4aa", "Apache-2.0", 2374, "backbone, released code"
     ),
     "facebook/wav2vec2-conformer-rel-pos-large-960h-ft": HubName("model", None, "Apache-2.0", 2475, "backbone"),
     # The weights of Bark and SpeechT5 are pytorch_model.bin at these commits, and the x-vector encoder's are *.ckpt: no safetensors.
-    # tts/snapshots.py makes safetensors of them when it fetches them.
+    # pickles.py makes safetensors of them when they are fetched.
     "suno/bark": HubName("model", "70a8a7d34168586dc5d028fa9666aceade177992", "MIT", 4487, "TTS bark, released code"),
     "suno/bark-small": HubName("model", "1dbd7a128513b8ae4a4e2130fed57b7ac9da5bcd", "MIT", 1677, "TTS bark"),
     "microsoft/speecht5_tts": HubName(

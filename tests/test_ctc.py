@@ -446,7 +446,7 @@ def test_folders_that_cannot_be_a_backbone_are_refused(made, tmp_path):
     pickled = copy("pickled", "model.safetensors")
     (Path(pickled) / "pytorch_model.bin").write_bytes(b"no matter")
     for folder, said in {
-        pickled: r"its weights only in pytorch_model\.bin, a pickle",
+        pickled: r"its weights only in pytorch_model\.bin, pickles",
         copy("mute", "vocab.json"): r"has no vocab\.json: expected a CTC model",
         copy("headless", architectures=["Wav2Vec2ConformerModel"]): "without a CTC head",
         copy("other", model_type="wav2vec2-bert"): "holds a 'wav2vec2-bert' model",
