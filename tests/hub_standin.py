@@ -41,9 +41,8 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> "Hub":
-        threading.Thread(
-            target=self.serve_forever, args=(0.02,), daemon=True
-        ).start()  # seconds until it hears that it ends
+        poll = 0.02  # seconds until it hears that it ends
+        threading.Thread(target=self.serve_forever, args=(poll,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
