@@ -39,6 +39,9 @@ GPU = Speed(
     {"tiny": 0.002, "base": 0.003, "small": 0.008, "conformer": 0.008},
 )
 CPU = Speed("two cores", plan.SPEAK, {"base": plan.TRAIN}, {"base": plan.DECODE})
+CHECKPOINTS = (
+    7  # times the weights: two of them while one is written, each with two moments of Adam, and the best so far
+)
 WEIGHTS_GB = {"tiny": 0.15, "base": 0.29, "small": 0.97, "conformer": 2.4}  # float32
 
 
@@ -51,6 +54,7 @@ class Estimate:
     jobs: int
     spoken: dict[str, int]  # clips by TTS
     models: int = 0
+    moved: int = 0  # more folders as large as a model: `plan.moved_folders`
     steps: int = 0  # updates of all models, as early stopping is assumed to end them
     steps_at_most: int = 0
     trained: int = 0  # clips times steps, as assumed
@@ -73,9 +77,9 @@ class Estimate:
         return {name: seconds / 3600 for name, seconds in (found | {"all": sum(found.values())}).items()}
 
     def gigabytes(self) -> float:
-        """Disk for models and vectors, real and synthetic speech."""
+        """Disk for models, vectors and adapted models, real and synthetic speech."""
         speech = GB["real"] * self.clips + GB["synthetic"] * sum(self.spoken.values())
-        return WEIGHTS_GB[self.size] * self.models * 1.15 + speech
+        return WEIGHTS_GB[self.size] * (self.models + self.moved) + speech
 
     def as_data(self) -> dict[str, object]:
         """For programs."""
@@ -85,6 +89,7 @@ class Estimate:
             "jobs": self.jobs,
             "spoken": self.spoken,
             "models": self.models,
+            "vectors_and_adapted": self.moved,
             "steps": self.steps,
             "steps_at_most": self.steps_at_most,
             "transcripts": self.decoded,
@@ -104,7 +109,8 @@ class Estimate:
             f"  fine-tunes       {self.models:,} models, {self.steps:,} steps ({self.steps_at_most:,} at most)",
             f"  transcripts      {self.decoded:,}, and {self.judged:,} for early stopping",
             f"  hours            {hours['all']:.0f} on {self.speed.machine} ({parts})",
-            f"  disk             {self.gigabytes():.0f} GB",
+            f"  disk             {self.gigabytes():.0f} GB: {self.models:,} models and {self.moved:,} folders of their size (vectors, "
+            "adapted models in the store and in the run), speech",
             *(f"  assumed: {line}" for line in self.assumptions),
         ]
 
@@ -134,10 +140,11 @@ def estimate(profile: Profile, jobs: int, rows: pd.DataFrame | None = None) -> E
     size = next((size for size in ("tiny", "small", "conformer") if size in profile.backbone.name), "base")
     found = Estimate(GPU if gpu else CPU, size, jobs, {tts: texts * n for tts, n in takes.items()})
     found.counted, found.clips = rows is not None, int(counts[counts.domain.isin(used)].clips.sum())
-    number = _Numbers(counts)
+    number, sources = _Numbers(counts), {target: tuple(sorted(domains - {target})) for target in profile.targets}
+    found.moved = plan.moved_folders(profile, sources)
     for target in profile.targets:
-        _add_target(found, profile, number, target, sorted(domains - {target}), takes)
-    for domain in sorted({d for target in profile.targets for d in domains - {target}}):
+        _add_target(found, profile, number, target, list(sources[target]), takes)
+    for domain in sorted({domain for others in sources.values() for domain in others}):
         for clips in (number.real(domain), *(number.texts(domain) * n for n in takes.values())):
             _add_model(found, profile.training, clips, number.devel(domain))
     seeds = len(profile.seeds)
@@ -202,6 +209,9 @@ def _assumptions(found: Estimate, profile: Profile) -> list[str]:
     ]
     if profile.training.early_stopping:
         lines.append(f"early stopping ends a fine-tune at {STOPS_AT:,} steps")
+    if profile.training.save_steps:
+        size_gb = CHECKPOINTS * WEIGHTS_GB[size]
+        lines.append(f"while a model is trained, its checkpoints take {size_gb:.0f} GB more")
     if not found.counted:
         lines.append("SLURP's train part shared out over the domains as its devel and test parts are")
     return lines
