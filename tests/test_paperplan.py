@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from syn2real_utils import paperplan
+from syn2real_utils import cli, paperplan
 from syn2real_utils.plan import plan
 from syn2real_utils.profile import load_profile, profile_names
+from tests.conftest import ROOT
 
 PAPER = [name for name in profile_names() if name.startswith("paper-")]
 
@@ -46,3 +47,27 @@ def test_texts_of_other_parts_are_neither_spoken_nor_trained_on_but_in_catalogue
     assert strict.decoded_full == 2 * 6, "pretrained and the exported model on the test part"
     known = plan(load_profile("quickstart", values | {"evaluation.protocol": "catalogue"}), pd.DataFrame(rows))
     assert known.spoken == {"pico": 3 * 10 * 2} and known.models == 2 + 2 * 2 + 1 + 2
+
+
+MISSING = {
+    "corpus.path=/nowhere": "corpus.path: no folder /nowhere: name the folder of slurp, or leave the path out",
+    "corpus.path=EMPTY": "no texts of SLURP below EMPTY: expected slurp/train.jsonl",
+    "backbone.name=/nowhere": "no backbone '/nowhere': use base or tiny.en",
+    "backbone.name=EMPTY": "the backbone folder EMPTY has no config.json",
+    "tts=[{name: bark, model: /nowhere}]": "no folder /nowhere with a TTS model: name one that holds config.json",
+    "tts=[{name: bark, model: EMPTY}]": "the folder EMPTY has no config.json",
+    "tts=[{name: speecht5, speakers: /nowhere}]": "no folder /nowhere with clips of speakers",
+    "tts=[{name: pico, round_trip: {asr: /nowhere, max_cer: 0.3}}]": "no backbone '/nowhere'",
+}
+
+
+@pytest.mark.parametrize("setting", MISSING)
+def test_a_folder_that_is_not_there_ends_a_dry_run_with_one_line(setting, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path))
+    (tmp_path / "notebooks").symlink_to(ROOT / "notebooks")
+    (empty := tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as raised:
+        cli.main(["run", "paper-table1", "--dry-run", "--set", setting.replace("EMPTY", str(empty))])
+    said = capsys.readouterr().err
+    assert raised.value.code == 2 and said.count("\n") == 1
+    assert said.startswith(f"error: {MISSING[setting].replace('EMPTY', str(empty))}")

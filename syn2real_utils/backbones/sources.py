@@ -108,18 +108,37 @@ def resolve(name: str, store: Store) -> Path:
     Raises:
         UserError: no such backbone, a folder that holds none, or a source that cannot be reached or is damaged.
     """
-    short = name.removeprefix("openai/whisper-")
-    if short in CARRIED:
+    if found := given(name):
+        return found
+    if short := carried(name):
         return store.build(KIND, f"whisper-{short}", _carried_key(short), lambda into: _from_packages(short, into)).path
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return check_folder(folder.resolve())
-    if not (match := HUB_NAME.fullmatch(name)) or name.startswith("."):
-        raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
-    repository, revision = match[1], match[2] or hubnames.pinned(match[1])
+    repository, _, revision = name.partition("@")
+    revision = revision or hubnames.pinned(repository)
     key = {"source": "hub", "name": repository, "revision": revision}
     label = repository.replace("/", "-")
     return store.build(KIND, label, key, lambda into: _from_hub(repository, revision, into)).path
+
+
+def given(name: str) -> Path | None:
+    """The folder that the name of a backbone stands for; None: packages or the hub have it.
+
+    Raises:
+        UserError: no such folder, or one that holds no backbone.
+    """
+    folder = Path(name).expanduser()
+    if carried(name):
+        return None
+    if folder.is_dir():
+        return check_folder(folder.resolve())
+    if not HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
+    return None
+
+
+def carried(name: str) -> str | None:
+    """The short name of a backbone that pip packages carry; None of any other."""
+    short = name.removeprefix("openai/whisper-")
+    return short if short in CARRIED else None
 
 
 def check_folder(folder: Path, pickled: bool = False) -> Path:

@@ -30,25 +30,38 @@ def resolve(name: str, needed: str, store: Store, patterns: Sequence[str] = MODE
     Raises:
         UserError: no such folder, one without `needed` or with a pickle alone, or the hub cannot be reached or has no such commit.
     """
+    if found := given(name, needed, beside):
+        return found
+    key = {"source": "hub", "name": name, "revision": hubnames.pinned(name), "version": 1}
+    return _whole(store.build(KIND, label(name), key, lambda into: _fetch(name, patterns, into)).path, needed)
+
+
+def given(name: str, needed: str, beside: str | None = None) -> Path | None:
+    """The folder that `name` stands for, as in `resolve`; None: it is a repository of the hub.
+
+    Raises:
+        UserError: no such folder, one without `needed` or with a pickle alone.
+    """
     folder = Path(name).expanduser()
     if beside and (Path(beside).expanduser() / folder.name).is_dir():
         folder = Path(beside).expanduser() / folder.name
-    if not folder.is_dir():
-        if name.startswith((".", "~", "/")) or name.count("/") != 1:
-            raise UserError(
-                f"no folder {name} with a TTS model: name one that holds {needed}, or a repository of the hub"
-            )
-        key = {"source": "hub", "name": name, "revision": hubnames.pinned(name), "version": 1}
-        folder = store.build(KIND, label(name), key, lambda into: _fetch(name, patterns, into)).path
-    pickles.refuse(folder)
-    if not (folder / needed).is_file():
-        raise UserError(f"the folder {folder} has no {needed}: expected the files of the repository {Path(name).name}")
-    return folder
+    if folder.is_dir():
+        return _whole(folder, needed)
+    if name.startswith((".", "~", "/")) or name.count("/") != 1:
+        raise UserError(f"no folder {name} with a TTS model: name one that holds {needed}, or a repository of the hub")
+    return None
 
 
 def label(repository: str) -> str:
     """The start of the name that a repository has in the store."""
     return repository.replace("/", "-")
+
+
+def _whole(folder: Path, needed: str) -> Path:
+    pickles.refuse(folder)
+    if not (folder / needed).is_file():
+        raise UserError(f"the folder {folder} has no {needed}: expected the files of its repository on the hub")
+    return folder
 
 
 def _fetch(name: str, patterns: Sequence[str], into: Path) -> None:
