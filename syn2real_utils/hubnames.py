@@ -17,13 +17,13 @@ class HubName:
     kind: Literal["model", "dataset"]
     revision: str | None  # commit; None: see UNPINNED
     licence: str
-    megabytes: int | None  # about, of what is fetched; None: not known here
+    megabytes: int | None  # of what is fetched, as others state it; None: not known here
     used_by: str
 
     def line(self) -> str:
         """For people."""
         at = f"commit {self.revision[:12]}" if self.revision else UNPINNED
-        size = f"{self.megabytes} MB" if self.megabytes else "of unknown size"
+        size = f"about {self.megabytes} MB" if self.megabytes else "of unknown size"
         return f"{self.kind}, {self.licence}, {size}, {self.used_by}; {at}"
 
 
@@ -64,7 +64,7 @@ HUB = {
         "model", "56895a2df401be4150a159f3a1c653f00051d477", "Apache-2.0", 34, "TTS speecht5, speakers of the corpus"
     ),
     "jacksukk/slurp": HubName(
-        "dataset", None, "audio CC-BY-NC-4.0, text CC-BY-4.0", None, "corpus slurp, released code"
+        "dataset", None, "audio CC-BY-NC-4.0, text CC-BY-4.0", 3916, "corpus slurp, released code"
     ),
 }
 CMU_ARCTIC_PARQUET = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import plan
+from syn2real_utils import needs, plan
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, TrainingPart
 
@@ -61,7 +61,8 @@ class Estimate:
     judged: int = 0  # clips that early stopping decodes, as assumed
     decoded: int = 0  # clips times models times lam
     counted: bool = True  # the corpus was there; else the counts of its release
-    clips: int = 0  # real
+    copied: int = 0  # real clips that are copied from a folder of the user's
+    fetched: float = 0.0  # GB; what comes from the hub lies in its own cache too
     assumptions: list[str] = field(default_factory=list)
 
     def hours(self) -> dict[str, float]:
@@ -77,9 +78,9 @@ class Estimate:
         return {name: seconds / 3600 for name, seconds in (found | {"all": sum(found.values())}).items()}
 
     def gigabytes(self) -> float:
-        """Disk for models, vectors and adapted models, real and synthetic speech."""
-        speech = GB["real"] * self.clips + GB["synthetic"] * sum(self.spoken.values())
-        return WEIGHTS_GB[self.size] * (self.models + self.moved) + speech
+        """Disk for models, vectors and adapted models, real and synthetic speech, and what is fetched."""
+        speech = GB["real"] * self.copied + GB["synthetic"] * sum(self.spoken.values())
+        return WEIGHTS_GB[self.size] * (self.models + self.moved) + speech + self.fetched
 
     def as_data(self) -> dict[str, object]:
         """For programs."""
@@ -90,6 +91,7 @@ class Estimate:
             "spoken": self.spoken,
             "models": self.models,
             "vectors_and_adapted": self.moved,
+            "gigabytes_fetched": round(self.fetched, 1),
             "steps": self.steps,
             "steps_at_most": self.steps_at_most,
             "transcripts": self.decoded,
@@ -110,7 +112,7 @@ class Estimate:
             f"  transcripts      {self.decoded:,}, and {self.judged:,} for early stopping",
             f"  hours            {hours['all']:.0f} on {self.speed.machine} ({parts})",
             f"  disk             {self.gigabytes():.0f} GB: {self.models:,} models and {self.moved:,} folders of their size (vectors, "
-            "adapted models in the store and in the run), speech",
+            f"adapted models in the store and in the run), speech, and {self.fetched:.0f} GB that are fetched",
             *(f"  assumed: {line}" for line in self.assumptions),
         ]
 
@@ -139,7 +141,10 @@ def estimate(profile: Profile, jobs: int, rows: pd.DataFrame | None = None) -> E
     gpu = any(tts in GPU.speak for tts in takes)
     size = next((size for size in ("tiny", "small", "conformer") if size in profile.backbone.name), "base")
     found = Estimate(GPU if gpu else CPU, size, jobs, {tts: texts * n for tts, n in takes.items()})
-    found.counted, found.clips = rows is not None, int(counts[counts.domain.isin(used)].clips.sum())
+    found.counted = rows is not None
+    found.copied = int(counts[counts.domain.isin(used)].clips.sum()) if profile.corpus.path else 0
+    twice = [(need.megabytes or 0) * (1 + (need.source == needs.HUB)) for need in needs.of_profile(profile)]
+    found.fetched = sum(twice) / 1000
     number, sources = _Numbers(counts), {target: tuple(sorted(domains - {target})) for target in profile.targets}
     found.moved = plan.moved_folders(profile, sources)
     for target in profile.targets:
