@@ -1,31 +1,38 @@
 """What this machine has and what each profile lacks."""
 
-import importlib.util
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from syn2real_utils import fetch, hubnames, machine
-from syn2real_utils.backbones.sources import CARRIED, HUB_NAME, KIND
+from syn2real_utils import fetch, hubnames, machine, needs
+from syn2real_utils.backbones.sources import CARRIED
 from syn2real_utils.corpora import asterisk, slurpfetch, tuxpaint
-from syn2real_utils.errors import UserError
-from syn2real_utils.profile import Profile, load_profile, profile_names
+from syn2real_utils.errors import UserError, names
+from syn2real_utils.needs import HUB, RELEASE, Need
+from syn2real_utils.profile import CorpusPart, Profile, TtsPart, load_profile, profile_names
 from syn2real_utils.store import home
-from syn2real_utils.tts import snapshots
 from syn2real_utils.tts.base import ENGINES
 
 NEEDED_GB = 12.0  # of disk for the quickstart
 HUB_SECONDS = 3.0
-CORPORA = [f"tuxpaint-{code}" for code in tuxpaint.LANGUAGES] + [f"asterisk-{code}" for code in asterisk.VOICES]
+CORPORA = [("tuxpaint", code) for code in tuxpaint.LANGUAGES] + [("asterisk", code) for code in asterisk.VOICES]
+AWAY = "which cannot be reached"
+INSTEAD = "fetch it elsewhere and name its folder in the profile, see data/README.md"
 Finding = dict[str, object]
 
 
 def examine() -> dict[str, Finding]:
     """Everything that `syn2real doctor` prints, as plain data: section -> name -> finding."""
-    root, online = home(), hub()
+    root, sites = home(), {name: fetch.reachable(url, HUB_SECONDS) for name, url in slurpfetch.SITES.items()}
+    online = {HUB: hub(), RELEASE: all(sites.values())}
     free = shutil.disk_usage(root).free / 1e9
+    corpora = {f"{name}-{code}": needs.of_corpus(CorpusPart(name=name, language=code)) for name, code in CORPORA}
+    slurp = CorpusPart(name="slurp", language="en"), CorpusPart(name="slurp", language="en", source="hub")
+    asr = {name: needs.of_backbone(name) for name in CARRIED}
+    tts = {name: needs.of_tts(TtsPart(name=name)) for name in ENGINES}
     return {
         "machine": {
             "processor": f"{machine.cpu()}, {os.cpu_count()} cores",
@@ -39,36 +46,68 @@ def examine() -> dict[str, Finding]:
             "apt": "found"
             if shutil.which("apt-get")
             else "none: tuxpaint and asterisk need their source releases, see data/README.md",
-            "Hugging Face hub": "reachable" if online else "not reachable: the quickstart does not need it",
+            "Hugging Face hub": "reachable" if online[HUB] else "not reachable: the quickstart does not need it",
+            **{name: "reachable" if there else "not reachable: of SLURP alone" for name, there in sites.items()},
         },
-        "backbones": {name: _fetched(root / KIND, f"whisper-{name}") for name in CARRIED},
+        "backbones": {name: state(needed, root, online) for name, needed in asr.items()},
         "corpora": {
-            **{name: _fetched(root / "data/sources", name) for name in CORPORA},
-            "slurp-en": _slurp(root, online),
+            **{name: state(needed, root, online) for name, needed in corpora.items()},
+            "slurp-en": state(needs.of_corpus(slurp[0]), root, online) + "; audio not for commercial use",
+            "slurp-en, the hub's copy": state(needs.of_corpus(slurp[1]), root, online),
         },
-        "TTS": {name: _tts(name, root) for name in ENGINES},
+        "TTS": {name: state(needed, root, online) for name, needed in tts.items()},
         "hub names": {name: about.line() for name, about in hubnames.HUB.items()},
         "profiles": {name: lacks(load_profile(name), root, online) for name in profile_names()},
     }
 
 
-def lacks(profile: Profile, root: Path, online: bool = True) -> str:
-    """What a profile needs that this machine has not fetched yet; `online`: whether the hub answers."""
-    from syn2real_utils import stages  # imports torch: only when asked
+def state(needed: Sequence[Need], root: Path, online: Mapping[str, bool]) -> str:
+    """Whether something can be used: it is there, it is fetched at first use, or it cannot be had here.
 
-    corpus, away = profile.corpus, "" if online else ", which cannot be reached"
-    label = slurpfetch.LABELS[corpus.source] if corpus.name == "slurp" else f"{corpus.name}-{corpus.language}"
-    missing = []
-    if corpus.path is None and not _there(root / "data/sources", label):
-        missing.append(f"speech of {label}" + (f" from the hub{away}" if corpus.source == "hub" else ""))
-    if weights := _lacks_weights(profile.backbone.name, root):
-        missing.append(f"weights of {weights}" + ("" if weights in CARRIED else f" from the hub{away}"))
-    missing += [f"voices of {part.name}" for part in profile.tts if not _has_tts(part.name, root)]
+    Args:
+        needed: all its parts.
+        root: the project's folder.
+        online: which sources answer; one that is not named was not asked.
+    """
+    if not (missing := [need for need in needed if not need.here(root)]):
+        return "ready"
+    away = [need for need in missing if not online.get(need.source, True)]
+    what = f"{needs.size(missing)} from {names(dict.fromkeys(need.source for need in missing))}"
+    return f"not fetched yet: {what}, " + (f"{AWAY}: {INSTEAD}" if away else "fetched at first use")
+
+
+def lacks(profile: Profile, root: Path, online: Mapping[str, bool]) -> Finding:
+    """What a profile needs that this machine has not fetched yet.
+
+    Args:
+        profile: its folders are looked at too.
+        root: the project's folder.
+        online: as in `state`.
+
+    Returns:
+        `says` for people; `ready`, `cannot_run` (why, or None), `megabytes` and `missing` for programs, each part with `what,
+        source, megabytes, stated` (its size is what others state) and `reachable`.
+    """
+    from syn2real_utils import given, stages  # imports torch: only when asked
+
+    problem, missing = None, [need for need in needs.of_profile(profile) if not need.here(root)]
     try:
         stages.check(profile)
+        given.check(profile)
     except UserError as error:
-        return f"cannot run: {error}"
-    return "ready" if not missing else f"fetches first: {', '.join(missing)}"
+        problem = str(error)
+    parts = [
+        {"what": need.what, "source": need.source, "megabytes": need.megabytes, "stated": need.stated,
+         "reachable": online.get(need.source, True)}
+        for need in missing
+    ]  # fmt: skip
+    return {
+        "says": f"cannot run: {problem}" if problem else _line(missing, online),
+        "ready": not missing and problem is None,
+        "cannot_run": problem,
+        "megabytes": sum(need.megabytes or 0 for need in missing),
+        "missing": parts,
+    }
 
 
 def hub() -> bool:
@@ -85,45 +124,19 @@ def text(found: dict[str, Finding]) -> str:
     lines = []
     for section, findings in found.items():
         lines.append(section)
-        lines += [f"  {name + ':':<19} {finding}" for name, finding in findings.items()]
+        for name, finding in findings.items():
+            said = finding["says"] if isinstance(finding, dict) else finding
+            lines.append(f"  {name + ':':<19} {said}")
     return "\n".join(lines)
 
 
-def _lacks_weights(name: str, root: Path) -> str | None:
-    """The backbone that must be fetched, by its name; None: it is there, or it is a folder."""
-    short = name.removeprefix("openai/whisper-")
-    if short in CARRIED:
-        return None if _there(root / KIND, f"whisper-{short}") else short
-    on_hub = None if Path(name).is_dir() else HUB_NAME.fullmatch(name)
-    return on_hub[1] if on_hub and not _there(root / KIND, on_hub[1].replace("/", "-")) else None
-
-
-def _slurp(root: Path, online: bool) -> str:
-    """SLURP: there, or from where it can be had."""
-    if ready := [label for label in slurpfetch.LABELS.values() if _there(root / "data/sources", label)]:
-        return f"ready ({', '.join(ready)})"
-    sites = {name: fetch.reachable(url, HUB_SECONDS) for name, url in slurpfetch.SITES.items()}
-    answers = [f"{name} {'reachable' if there else 'not reachable'}" for name, there in sites.items()]
-    answers.append(f"the hub's copy {'reachable' if online else 'not reachable'}")
-    can = "fetched at first use (4 GB)" if all(sites.values()) or online else "give its folder as corpus.path"
-    return f"not fetched yet: {can}; {', '.join(answers)}; audio not for commercial use"
-
-
-def _tts(name: str, root: Path) -> str:
-    return "ready" if _has_tts(name, root) else "not fetched yet: fetched at first use"
-
-
-def _has_tts(name: str, root: Path) -> bool:
-    if name in snapshots.NEEDS:
-        return all(_there(root / snapshots.KIND, snapshots.label(each)) for each in snapshots.NEEDS[name])
-    if name == "pico":
-        return importlib.util.find_spec("py_nanotts") is not None
-    return _there(root / "data/tts", name)
-
-
-def _fetched(folder: Path, label: str) -> str:
-    return "ready" if _there(folder, label) else "not fetched yet: fetched at first use"
-
-
-def _there(folder: Path, label: str) -> bool:
-    return any((path / "done.json").is_file() for path in folder.glob(f"{label}-*"))
+def _line(missing: list[Need], online: Mapping[str, bool]) -> str:
+    """What a profile lacks, for people: the sources one after the other, each with its parts and their sizes."""
+    if not missing:
+        return "ready"
+    parts = []
+    for source in dict.fromkeys(need.source for need in missing):
+        listed = ", ".join(f"{need.what} ({need.size()})" for need in missing if need.source == source)
+        parts.append(f"from {source}{'' if online.get(source, True) else ', ' + AWAY}: {listed}")
+    away = any(not online.get(need.source, True) for need in missing)
+    return f"{'cannot run here yet, lacks' if away else 'fetches first'} {needs.size(missing)}: {'; '.join(parts)}"

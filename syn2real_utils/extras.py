@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from syn2real_utils import figures_evidence, studyfigures, studytables, versus
+from syn2real_utils.counts import Counts
 from syn2real_utils.profile import Profile
 
 COMPARED = {
@@ -88,7 +89,7 @@ CAPTIONS = {
 
 def work(
     profile: Profile,
-    rows: pd.DataFrame,
+    counts: Counts,
     sources: dict[str, tuple[str, ...]],
     left_out: dict[str, tuple[str, ...]],
 ) -> tuple[int, float, int]:
@@ -96,28 +97,25 @@ def work(
 
     Args:
         profile: of the run.
-        rows: the corpus.
+        counts: of the corpus.
         sources: target -> its source domains; targets of the same ones share what is trained on these alone.
         left_out: target -> those of them that choose lam.
     """
-    clips = rows.domain.value_counts()
-    texts = rows.drop_duplicates("text_id").domain.value_counts()
-    asked, epochs = profile.evaluation, profile.training.epochs
+    asked, epochs, folds = profile.evaluation, profile.training.epochs, counts.folds
     seeds = min(asked.study_seeds, len(profile.seeds))
-    folds = asked.folds if asked.protocol == "strict" else 1
     models, trained, decoded = 0, 0.0, 0.0
     for i, (target, domains) in enumerate(sources.items()):
         others, first = list(domains), domains not in list(sources.values())[:i]  # the first target of its group
-        real, speech, own = clips[others].sum(), texts[others].sum(), texts[target] * max(folds - 1, 1) / folds
+        real, speech, own = counts.real[others].sum(), counts.texts[others].sum(), counts.spoken[target] * counts.seen
         for rival in asked.rivals:
             pooled, each = TRAINED.get(rival, (0, 0))
             models += pooled * first + each * folds
             trained += {"null-shuffled": real + speech, "two-stage": real + speech}.get(rival, 0) * first
             trained += each * folds * (own + (real if rival == "joint" else 0))
-            chooses = clips[list(left_out[target])].sum() * first if rival in OWN_LAM else 0
-            heard = clips[target] + chooses * min(asked.selection_folds, folds) / folds
+            chooses = counts.scored[list(left_out[target])].sum() * first if rival in OWN_LAM else 0
+            heard = counts.scored[target] + chooses * counts.selected / folds
             decoded += len(asked.selection_grid) * heard
         parts = len(asked.places) + (len(profile.tts) - 1 if asked.transfer else 0)
-        decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / seeds) * clips[target]
+        decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / seeds) * counts.scored[target]
     each = len(profile.tts) * seeds
     return models * each, float(trained) * epochs * each, round(decoded * each)

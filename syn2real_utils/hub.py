@@ -10,17 +10,27 @@ from pathlib import Path
 from typing import Literal
 
 from huggingface_hub import HfApi, get_token, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id
 
 from syn2real_utils import tensorfiles
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import UserError, disk_full, names
 from syn2real_utils.progress import say
 
 PULLED = ["*.safetensors", "*.json", "*.md"]  # no code, no pickle
 PUSHED = [*PULLED, "*.txt", "*.model", "*.jinja"]  # of a model also its tokenizer's other files
 SECONDS = 5.0  # to wait for the hub's first answer
 REFUSED = (401, 403)
+
+
+class RevisionGoneError(UserError):
+    """The hub has a repository, but not, or no longer, the commit that is asked for."""
 
 
 def check(repo_id: str) -> None:
@@ -71,6 +81,7 @@ def pull(
     revision: str | None = None,
     patterns: Sequence[str] = PULLED,
     kind: Literal["model", "dataset"] = "model",
+    otherwise: Sequence[str] = (),
 ) -> Path:
     """The folder of a repository on this machine, fetched unless this commit of it is there: safetensors, JSON, Markdown.
 
@@ -79,8 +90,10 @@ def pull(
         revision: commit, tag or branch; None: the newest commit, or where the hub cannot be reached, the last one fetched.
         patterns: the files to fetch.
         kind: of the repository.
+        otherwise: files to fetch too where the repository has no safetensors.
 
     Raises:
+        RevisionGoneError: the repository has no such revision.
         UserError: no such repository, or the hub cannot be reached and nothing of it was fetched before.
     """
     _check_name(repo_id)
@@ -88,7 +101,13 @@ def pull(
     online = True
     with _one_line(f"fetch {repo_id}"):
         try:
-            revision = _api().repo_info(repo_id, revision=revision, repo_type=kind, timeout=SECONDS).sha
+            info = _api().repo_info(repo_id, revision=revision, repo_type=kind, timeout=SECONDS)
+            safe = any(sibling.rfilename.endswith(".safetensors") for sibling in info.siblings or ())
+            revision, patterns = info.sha, [*patterns, *(() if safe else otherwise)]
+        except RevisionNotFoundError as error:
+            raise RevisionGoneError(
+                f"cannot fetch {repo_id}: {_endpoint()} has it, but not (or no longer) its revision {revision}"
+            ) from error
         except HfHubHTTPError:
             raise
         except (HTTPError, OSError):  # no network, no hub or HF_HUB_OFFLINE: look into the hub's own cache
@@ -139,6 +158,8 @@ def _one_line(what: str) -> Iterator[None]:
             said = f"the hub answered {status}: {_first_line(error.server_message or error)}"
         raise UserError(f"cannot {what}: {said}") from error
     except (HTTPError, OSError) as error:
+        if disk_full(error):
+            raise
         raise UserError(
             f"cannot {what}: {_endpoint()} cannot be reached ({type(error).__name__}): try again with the network"
         ) from error

@@ -17,13 +17,13 @@ class HubName:
     kind: Literal["model", "dataset"]
     revision: str | None  # commit; None: see UNPINNED
     licence: str
-    megabytes: int | None  # about, of what is fetched; None: not known here
+    megabytes: int | None  # of what is fetched, as others state it; None: not known here
     used_by: str
 
     def line(self) -> str:
         """For people."""
         at = f"commit {self.revision[:12]}" if self.revision else UNPINNED
-        size = f"{self.megabytes} MB" if self.megabytes else "of unknown size"
+        size = f"about {self.megabytes} MB" if self.megabytes else "of unknown size"
         return f"{self.kind}, {self.licence}, {size}, {self.used_by}; {at}"
 
 
@@ -41,12 +41,13 @@ HUB = {
         "model", "973afd24965f72e36ca33b3055d56a652f456b4d", WHISPER, 967, "backbone, paper"
     ),
     "openai/whisper-small.en": HubName("model", "e8727524f962ee844a7319d92be39ac1bd25655a", WHISPER, 967, "backbone"),
+    # This commit is "Adding `safetensors` variant of this model (#1)": a stored copy of its page lists model.safetensors.
     "facebook/wav2vec2-conformer-rope-large-960h-ft": HubName(
         "model", "6b36ef01c6443c67ae7ed0822876d091ab50e4aa", "Apache-2.0", 2374, "backbone, released code"
     ),
     "facebook/wav2vec2-conformer-rel-pos-large-960h-ft": HubName("model", None, "Apache-2.0", 2475, "backbone"),
     # The weights of Bark and SpeechT5 are pytorch_model.bin at these commits, and the x-vector encoder's are *.ckpt: no safetensors.
-    # tts/snapshots.py makes safetensors of them when it fetches them.
+    # pickles.py makes safetensors of them when they are fetched.
     "suno/bark": HubName("model", "70a8a7d34168586dc5d028fa9666aceade177992", "MIT", 4487, "TTS bark, released code"),
     "suno/bark-small": HubName("model", "1dbd7a128513b8ae4a4e2130fed57b7ac9da5bcd", "MIT", 1677, "TTS bark"),
     "microsoft/speecht5_tts": HubName(
@@ -63,7 +64,7 @@ HUB = {
         "model", "56895a2df401be4150a159f3a1c653f00051d477", "Apache-2.0", 34, "TTS speecht5, speakers of the corpus"
     ),
     "jacksukk/slurp": HubName(
-        "dataset", None, "audio CC-BY-NC-4.0, text CC-BY-4.0", None, "corpus slurp, released code"
+        "dataset", None, "audio CC-BY-NC-4.0, text CC-BY-4.0", 3916, "corpus slurp, released code"
     ),
 }
 CMU_ARCTIC_PARQUET = (

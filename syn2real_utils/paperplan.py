@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import plan
+from syn2real_utils import needs, plan
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, TrainingPart
 
@@ -39,6 +39,9 @@ GPU = Speed(
     {"tiny": 0.002, "base": 0.003, "small": 0.008, "conformer": 0.008},
 )
 CPU = Speed("two cores", plan.SPEAK, {"base": plan.TRAIN}, {"base": plan.DECODE})
+CHECKPOINTS = (
+    7  # times the weights: two of them while one is written, each with two moments of Adam, and the best so far
+)
 WEIGHTS_GB = {"tiny": 0.15, "base": 0.29, "small": 0.97, "conformer": 2.4}  # float32
 
 
@@ -51,13 +54,15 @@ class Estimate:
     jobs: int
     spoken: dict[str, int]  # clips by TTS
     models: int = 0
+    moved: int = 0  # more folders as large as a model: `plan.moved_folders`
     steps: int = 0  # updates of all models, as early stopping is assumed to end them
     steps_at_most: int = 0
     trained: int = 0  # clips times steps, as assumed
     judged: int = 0  # clips that early stopping decodes, as assumed
     decoded: int = 0  # clips times models times lam
     counted: bool = True  # the corpus was there; else the counts of its release
-    clips: int = 0  # real
+    copied: int = 0  # real clips that are copied from a folder of the user's
+    fetched: float = 0.0  # GB; what comes from the hub lies in its own cache too
     assumptions: list[str] = field(default_factory=list)
 
     def hours(self) -> dict[str, float]:
@@ -73,9 +78,9 @@ class Estimate:
         return {name: seconds / 3600 for name, seconds in (found | {"all": sum(found.values())}).items()}
 
     def gigabytes(self) -> float:
-        """Disk for models and vectors, real and synthetic speech."""
-        speech = GB["real"] * self.clips + GB["synthetic"] * sum(self.spoken.values())
-        return WEIGHTS_GB[self.size] * self.models * 1.15 + speech
+        """Disk for models, vectors and adapted models, real and synthetic speech, and what is fetched."""
+        speech = GB["real"] * self.copied + GB["synthetic"] * sum(self.spoken.values())
+        return WEIGHTS_GB[self.size] * (self.models + self.moved) + speech + self.fetched
 
     def as_data(self) -> dict[str, object]:
         """For programs."""
@@ -85,6 +90,8 @@ class Estimate:
             "jobs": self.jobs,
             "spoken": self.spoken,
             "models": self.models,
+            "vectors_and_adapted": self.moved,
+            "gigabytes_fetched": round(self.fetched, 1),
             "steps": self.steps,
             "steps_at_most": self.steps_at_most,
             "transcripts": self.decoded,
@@ -104,7 +111,8 @@ class Estimate:
             f"  fine-tunes       {self.models:,} models, {self.steps:,} steps ({self.steps_at_most:,} at most)",
             f"  transcripts      {self.decoded:,}, and {self.judged:,} for early stopping",
             f"  hours            {hours['all']:.0f} on {self.speed.machine} ({parts})",
-            f"  disk             {self.gigabytes():.0f} GB",
+            f"  disk             {self.gigabytes():.0f} GB: {self.models:,} models and {self.moved:,} folders of their size (vectors, "
+            f"adapted models in the store and in the run), speech, and {self.fetched:.0f} GB that are fetched",
             *(f"  assumed: {line}" for line in self.assumptions),
         ]
 
@@ -133,11 +141,15 @@ def estimate(profile: Profile, jobs: int, rows: pd.DataFrame | None = None) -> E
     gpu = any(tts in GPU.speak for tts in takes)
     size = next((size for size in ("tiny", "small", "conformer") if size in profile.backbone.name), "base")
     found = Estimate(GPU if gpu else CPU, size, jobs, {tts: texts * n for tts, n in takes.items()})
-    found.counted, found.clips = rows is not None, int(counts[counts.domain.isin(used)].clips.sum())
-    number = _Numbers(counts)
+    found.counted = rows is not None
+    found.copied = int(counts[counts.domain.isin(used)].clips.sum()) if profile.corpus.path else 0
+    twice = [(need.megabytes or 0) * (1 + (need.source == needs.HUB)) for need in needs.of_profile(profile)]
+    found.fetched = sum(twice) / 1000
+    number, sources = _Numbers(counts), {target: tuple(sorted(domains - {target})) for target in profile.targets}
+    found.moved = plan.moved_folders(profile, sources)
     for target in profile.targets:
-        _add_target(found, profile, number, target, sorted(domains - {target}), takes)
-    for domain in sorted({d for target in profile.targets for d in domains - {target}}):
+        _add_target(found, profile, number, target, list(sources[target]), takes)
+    for domain in sorted({domain for others in sources.values() for domain in others}):
         for clips in (number.real(domain), *(number.texts(domain) * n for n in takes.values())):
             _add_model(found, profile.training, clips, number.devel(domain))
     seeds = len(profile.seeds)
@@ -202,6 +214,9 @@ def _assumptions(found: Estimate, profile: Profile) -> list[str]:
     ]
     if profile.training.early_stopping:
         lines.append(f"early stopping ends a fine-tune at {STOPS_AT:,} steps")
+    if profile.training.save_steps:
+        size_gb = CHECKPOINTS * WEIGHTS_GB[size]
+        lines.append(f"while a model is trained, its checkpoints take {size_gb:.0f} GB more")
     if not found.counted:
         lines.append("SLURP's train part shared out over the domains as its devel and test parts are")
     return lines

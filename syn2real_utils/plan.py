@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from syn2real_utils import extras, speech
+from syn2real_utils.counts import Counts, count
 from syn2real_utils.profile import Profile
 
 # Seconds on two cores of a server of 2024 with Whisper base, measured on clips of about 1.5 s; a GPU is many times faster.
@@ -17,6 +18,8 @@ DECODE_FULL = 0.35  # per clip of 30 s
 PAIR = 0.4  # to read a pair of models for a vector
 NOTEBOOK = 8.0  # to start a notebook's kernel
 WEIGHTS_GB = 0.29  # of Whisper base in float32
+CLIP_GB = 1.5 * 16_000 * 2 / 1e9  # of a synthetic clip: 16 kHz, 16 bits
+Sources = dict[str, tuple[str, ...]]  # target -> its source domains
 
 
 def unmeasured(tts: Iterable[str]) -> str:
@@ -35,6 +38,7 @@ class Plan:
 
     spoken: dict[str, int] = field(default_factory=dict)  # clips per TTS
     models: int = 0
+    moved: int = 0  # more folders as large as a model: see `moved_folders`
     trained: float = 0.0  # clips times epochs
     decoded: int = 0  # clips times models times lam
     decoded_full: int = 0  # clips that are heard with 30 s of context
@@ -51,8 +55,8 @@ class Plan:
 
     @property
     def gigabytes(self) -> float:
-        """Disk for models and vectors, with Whisper base."""
-        return WEIGHTS_GB * self.models * 1.15
+        """Disk for models, vectors, adapted models and synthetic speech, with Whisper base."""
+        return WEIGHTS_GB * (self.models + self.moved) + CLIP_GB * sum(self.spoken.values())
 
     def line(self) -> str:
         """The plan for people."""
@@ -67,84 +71,77 @@ class Plan:
 def plan(profile: Profile, rows: pd.DataFrame) -> Plan:
     """Count the work of a profile on the real rows of its corpus."""
     domains = set(rows.domain) if profile.sources == "all" else set(profile.sources)
-    texts = rows.drop_duplicates("text_id").domain.value_counts()
     sources = {target: tuple(sorted(domains - set(speech.group(profile, rows, target)))) for target in profile.targets}
-    used = sorted(domains | set(profile.targets))
+    used, counts = sorted(domains | set(profile.targets)), count(profile, rows)
     found = Plan(
-        spoken={part.name: int(texts[used].sum()) * part.takes for part in profile.tts},
+        spoken={part.name: int(counts.spoken[used].sum()) * part.takes for part in profile.tts},
+        moved=moved_folders(profile, sources),
         notebooks=5 + 4 * len(profile.targets),
     )
-    _add_training(found, profile, rows, sources)
-    _add_sweeps(found, profile, rows, sources)
-    _add_studies(found, profile, rows, sources)
     left_out = {target: speech.selection_domains(profile, rows, domains) for target, domains in sources.items()}
-    models, trained, decoded = extras.work(profile, rows, sources, left_out)
+    _add_training(found, profile, counts, sources, left_out)
+    _add_sweeps(found, profile, counts, sources, left_out)
+    _add_studies(found, profile, counts, sources)
+    models, trained, decoded = extras.work(profile, counts, sources, left_out)
     found.models, found.trained, found.decoded = found.models + models, found.trained + trained, found.decoded + decoded
     return found
 
 
-def _add_training(found: Plan, profile: Profile, rows: pd.DataFrame, sources: dict[str, tuple[str, ...]]) -> None:
+def moved_folders(profile: Profile, sources: Sources) -> int:
+    """Folders as large as a model that a run leaves beside its models, of its first seed.
+
+    The pooled vector of each group of targets and TTS; `adapted` of each target and TTS, in the store and once more in
+    runs/NAME/models. Other vectors are made in memory alone.
+    """
+    return len(profile.tts) * (len(set(sources.values())) + 2 * len(sources))
+
+
+def _add_training(found: Plan, profile: Profile, counts: Counts, sources: Sources, left_out: Sources) -> None:
     """Pairs of the pooled sources of each group and of each source domain; the target models, and those that choose lam."""
-    clips, texts = _counts(rows)
-    folds, selected = _folds(profile)
-    engines, seeds, trained = len(profile.tts), len(profile.seeds), 0.0
+    engines, takes, seeds, trained = len(profile.tts), _takes(profile), len(profile.seeds), 0.0
     pooled = set(sources.values())
     single = {(domain,) for domains in pooled for domain in domains}
     for domains in pooled | single:
-        trained += clips[list(domains)].sum() + engines * texts[list(domains)].sum()
-    targets = {(target, fold) for target in sources for fold in range(folds)}
-    for domains in pooled:
-        chosen = speech.selection_domains(profile, rows, domains)
-        targets |= {(domain, fold) for domain in chosen for fold in range(selected)}
-    if folds == 1:  # of known texts: then syn_source of the domain alone is the same model
-        targets -= {(domain, 0) for (domain,) in single}
-    seen = 1 if folds == 1 else (folds - 1) / folds  # share of a domain's texts that a fold's model is trained on
-    trained += sum(engines * seen * texts[domain] for domain, _ in targets)
+        trained += counts.real[list(domains)].sum() + takes * counts.texts[list(domains)].sum()
+    targets = {(target, fold) for target in sources for fold in range(counts.folds)}
+    targets |= {(d, fold) for chosen in left_out.values() for d in chosen for fold in range(counts.selected)}
+    targets -= {(domain, 0) for (domain,) in single if counts.alone(domain)}
+    trained += sum(takes * counts.seen * counts.spoken[domain] for domain, _ in targets)
     found.models += seeds * (len(pooled | single) * (1 + engines) + engines * len(targets))
     found.trained += float(trained) * profile.training.epochs * seeds
 
 
-def _add_sweeps(found: Plan, profile: Profile, rows: pd.DataFrame, sources: dict[str, tuple[str, ...]]) -> None:
+def _add_sweeps(found: Plan, profile: Profile, counts: Counts, sources: Sources, left_out: Sources) -> None:
     """Every model on its target's clips, the choice of lam on the sources', and the exported models at 30 s."""
-    clips, _ = _counts(rows)
-    folds, selected = _folds(profile)
     evaluation, engines, seeds = profile.evaluation, len(profile.tts), len(profile.seeds)
-    own, chosen = len(evaluation.lam_grid), len(evaluation.selection_grid)
+    own, chosen, folds = len(evaluation.lam_grid), len(evaluation.selection_grid), counts.folds
     for target, domains in sources.items():
-        found.decoded += seeds * int(clips[target]) * (1 + engines * (1 + own + chosen))
+        clips = int(counts.scored[target])
+        found.decoded += seeds * clips * (1 + engines * (1 + own + chosen))
         found.pairs += seeds * engines * (folds + len(domains))
-        found.decoded += round(engines * clips[target] / folds)  # the exported models, first seed
-        found.decoded_full += round((1 + engines / folds) * clips[target])  # `pretrained` has neither seed nor TTS
-    for domains in set(sources.values()):
-        left_out = list(speech.selection_domains(profile, rows, domains))
-        found.decoded += round(seeds * 2 * engines * selected / folds * clips[left_out].sum() * chosen)
-        found.pairs += seeds * 2 * engines * len(left_out) * (len(domains) - 1)
+        found.decoded += round(engines * clips / folds)  # the exported models, first seed
+        found.decoded_full += round((1 + engines / folds) * clips)  # `pretrained` has neither seed nor TTS
+    for domains, left in {domains: list(left_out[target]) for target, domains in sources.items()}.items():
+        found.decoded += round(seeds * 2 * engines * counts.selected / folds * counts.scored[left].sum() * chosen)
+        found.pairs += seeds * 2 * engines * len(left) * (len(domains) - 1)
 
 
-def _add_studies(found: Plan, profile: Profile, rows: pd.DataFrame, sources: dict[str, tuple[str, ...]]) -> None:
+def _add_studies(found: Plan, profile: Profile, counts: Counts, sources: Sources) -> None:
     """Selectors, ensembles and source counts, where the profile asks for them."""
-    clips, texts = _counts(rows)
-    folds, _ = _folds(profile)
     evaluation, engines = profile.evaluation, len(profile.tts)
     seeds = min(evaluation.study_seeds, len(profile.seeds))
     ensembles = len(evaluation.ensembles) if len(evaluation.ensembles) > 1 else 0
     for target, domains in sources.items():
         if "synthetic-target-devel" in evaluation.selectors:
-            heard = texts[target] * max(folds - 1, 1) * sum(part.takes for part in profile.tts) * (engines - 1)
+            heard = counts.spoken[target] * max(counts.folds - 1, 1) * _takes(profile) * (engines - 1)
             found.decoded += round(seeds * heard * len(evaluation.selection_grid))
         means = evaluation.source_orders * len([n for n in evaluation.source_counts if n < len(domains)])
-        found.decoded += seeds * engines * int(clips[target]) * (ensembles + means)
+        found.decoded += seeds * engines * int(counts.scored[target]) * (ensembles + means)
     for domains in set(sources.values()):
         read = evaluation.source_orders * sum(n for n in evaluation.source_counts if n < len(domains))
         found.pairs += seeds * engines * (2 * ensembles * len(domains) + read)
 
 
-def _counts(rows: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """Clips and texts of each domain."""
-    return rows.domain.value_counts(), rows.drop_duplicates("text_id").domain.value_counts()
-
-
-def _folds(profile: Profile) -> tuple[int, int]:
-    """How many parts of a target are scored in turn, and how many of them choose lam."""
-    folds = 1 if profile.evaluation.protocol == "catalogue" else profile.evaluation.folds
-    return folds, min(profile.evaluation.selection_folds, folds)
+def _takes(profile: Profile) -> int:
+    """Synthetic clips of each text, of all TTS."""
+    return sum(part.takes for part in profile.tts)

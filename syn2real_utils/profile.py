@@ -111,7 +111,7 @@ class BackbonePart(Part):
 class EarlyStoppingPart(Part):
     """The checkpoint of the lowest WER on real speech of the target's devel part is kept; only in protocol `paper`."""
 
-    steps: Count  # between evaluations
+    steps: Count  # updates between evaluations
     patience: Count  # evaluations without a lower WER after which a fine-tune ends
 
 
@@ -126,7 +126,14 @@ class MixedPart(Part):
 class TrainingPart(Part):
     """How a model is fine-tuned."""
 
-    later = ("gradient_accumulation", "mask_time_prob", "mask_feature_prob", "max_steps", "early_stopping")
+    later = (
+        "gradient_accumulation",
+        "mask_time_prob",
+        "mask_feature_prob",
+        "warmup_steps",
+        "max_steps",
+        "early_stopping",
+    )
     epochs: float = Field(gt=0)
     batch_size: Count  # clips that are heard at once; an update sees batch_size * gradient_accumulation
     gradient_accumulation: Count = 1  # batches of one update: less memory than one batch of so many clips
@@ -138,13 +145,14 @@ class TrainingPart(Part):
     mask_time_prob: float = Field(0.0, ge=0, lt=1)  # share of a clip's frames that is masked, if stretches never met
     mask_feature_prob: float = Field(0.0, ge=0, lt=1)  # the same of its features (of Whisper: mel bins)
     learning_rate: float = Field(gt=0)
-    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)  # share of a fine-tune's updates in which the learning rate rises
+    warmup_steps: Count | None = None  # so many updates instead, however long a fine-tune is
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     save_steps: int = Field(
         0, ge=0
     )  # steps between checkpoints to resume from; 0: none, an interrupted fine-tune starts anew
-    max_steps: Count | None = None  # ends a fine-tune whose epochs would take more
+    max_steps: Count | None = None  # updates; ends a fine-tune whose epochs would take more
     early_stopping: EarlyStoppingPart | None = None
     mixed: MixedPart = MixedPart()
 

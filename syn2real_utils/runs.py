@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from syn2real_utils import machine, notebook, paperplan, report, results, speech, stages
+from syn2real_utils import given, machine, notebook, paperplan, report, results, speech, stages
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.paperplan import Estimate
@@ -41,6 +41,7 @@ def run(profile: Profile, executor: Executor = HERE) -> str:
         JobError: a job failed.
     """
     notebook.folder()
+    given.check(profile)
     check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
     folder = results.run_folder(profile)
@@ -126,6 +127,7 @@ class Preview:
 def preview(profile: Profile, executor: Executor = HERE) -> Preview:
     """What `run` would do: its jobs, and the hours and gigabytes of the whole profile."""
     stages.check(profile)
+    given.check(profile)
     check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
     cost = _cost(profile)

@@ -246,7 +246,7 @@ def _arguments(part: TrainingPart, bfloat16: bool, seed: int, work: Path) -> Tra
         num_train_epochs=1,  # the plan holds all epochs
         train_sampling_strategy="sequential",
         learning_rate=part.learning_rate,
-        warmup_steps=part.warmup_ratio,  # below 1: a share of the steps
+        warmup_steps=part.warmup_steps or part.warmup_ratio,  # updates; below 1: a share of them
         weight_decay=part.weight_decay,
         max_grad_norm=part.max_grad_norm,
         bf16=bfloat16,

@@ -41,7 +41,8 @@ class Hub(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self) -> "Hub":
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        poll = 0.02  # seconds until it hears that it ends
+        threading.Thread(target=self.serve_forever, args=(poll,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -126,6 +127,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self, body: bytes, name: str, revision: str | None = None) -> None:
         if name not in self.server.repositories:
             return self._answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+        if revision not in (None, "main", *self.server.repositories[name].commits):
+            said = f"Invalid rev id: {revision}"
+            return self._answer({"error": said}, 404, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": said})
         sha, files = self.server.repositories[name].at(revision or "main")
         siblings = [{"rfilename": path} for path in files]
         return self._answer({"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []})
@@ -179,8 +183,8 @@ ROUTES = {
     f"POST /{REPO}.git/info/lfs/objects/batch": "batch",
     "PUT /put/([0-9a-f]{64})": "put",
     f"POST /api/models/{REPO}/commit/main": "commit",
-    f"GET /api/models/{REPO}": "info",
-    rf"GET /api/models/{REPO}/revision/(\w+)": "info",
-    rf"GET /api/models/{REPO}/tree/(\w+)": "tree",
-    rf"(?:GET|HEAD) /{REPO}/resolve/(\w+)/(.+)": "resolve",
+    f"GET /api/(?:models|datasets)/{REPO}": "info",
+    rf"GET /api/(?:models|datasets)/{REPO}/revision/(\w+)": "info",
+    rf"GET /api/(?:models|datasets)/{REPO}/tree/(\w+)": "tree",
+    rf"(?:GET|HEAD) /(?:datasets/)?{REPO}/resolve/(\w+)/(.+)": "resolve",
 }

@@ -178,7 +178,10 @@ def test_doctor_says_what_is_lacking_and_speaks_json(home, capsys):
     status, out, _ = call(capsys, "doctor", "--json")
     found = json.loads(out)
     assert status == 0 and set(found) == {"machine", "sources", "backbones", "corpora", "TTS", "hub names", "profiles"}
-    assert found["profiles"]["quickstart"] == "fetches first: speech of tuxpaint-es, weights of base, voices of kokoro"
+    assert found["profiles"]["quickstart"]["says"] == (
+        "fetches first 360 MB: from apt: speech of tuxpaint-es (161 MB); from pip: weights of base (133 MB), "
+        "weights and voices of kokoro (66 MB)"
+    )
     assert "quickstart" in call(capsys, "doctor")[1]
 
 

@@ -228,6 +228,24 @@ def test_accumulated_batches_are_one_update(still, clips, tmp_path):
     assert close(whole, halves) and not close(whole, small)
 
 
+class Rates(TrainerCallback):
+    """The learning rate of each update, as a share of the highest."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_pre_optimizer_step(self, args, state, control, optimizer, **kwargs):
+        self.seen.append(round(optimizer.param_groups[0]["lr"] / TRAIN.learning_rate, 3))
+
+
+def test_steps_and_warm_up_count_updates_not_batches(still, clips, tmp_path):
+    rates = Rates()
+    same = [Example(still.features(clip), still.labels("a dog")) for clip in clips]
+    changes = {"epochs": 9, "batch_size": 1, "gradient_accumulation": 2, "max_steps": 6, "warmup_steps": 2}
+    training.finetune(still, same, TRAIN.model_copy(update=changes), 0, 1, "tiny", tmp_path / "out", [rates])
+    assert rates.seen == [0, 0.5, 1, 0.75, 0.5, 0.25], "6 updates of 2 clips: 2 that rise, 4 that fall"
+
+
 def test_two_processes_make_the_updates_of_one(still, clips, tmp_path):
     """Through torch's launcher and accelerate, on the CPU with gloo."""
     found, stops = [], EarlyStoppingPart(steps=1, patience=1)
@@ -446,7 +464,7 @@ def test_folders_that_cannot_be_a_backbone_are_refused(made, tmp_path):
     pickled = copy("pickled", "model.safetensors")
     (Path(pickled) / "pytorch_model.bin").write_bytes(b"no matter")
     for folder, said in {
-        pickled: r"its weights only in pytorch_model\.bin, a pickle",
+        pickled: r"its weights only in pytorch_model\.bin, pickles",
         copy("mute", "vocab.json"): r"has no vocab\.json: expected a CTC model",
         copy("headless", architectures=["Wav2Vec2ConformerModel"]): "without a CTC head",
         copy("other", model_type="wav2vec2-bert"): "holds a 'wav2vec2-bert' model",

@@ -4,10 +4,14 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from syn2real_utils import hub, ready
+from syn2real_utils import hub, hubnames, ready
+from syn2real_utils.backbones import sources
+from syn2real_utils.corpora import slurpfetch
 from syn2real_utils.errors import UserError
 from syn2real_utils.publish import Wanted, publish
-from tests.hub_standin import TOKEN, Hub
+from syn2real_utils.store import Store
+from syn2real_utils.tts import snapshots
+from tests.hub_standin import TOKEN, Hub, Repository
 from tests.test_checkpoints import contents, make
 from tests.test_cli import call
 from tests.test_ready import home, one_line, run, same  # noqa: F401
@@ -122,3 +126,43 @@ def test_a_card_that_the_hub_refuses_is_one_line(there, run, home):  # noqa: F81
     with pytest.raises(UserError, match="cannot push me/tau: ") as caught:
         hub.push(home / "a", "me/tau")
     assert "\n" not in str(caught.value)
+
+
+GONE = "2" * 40  # a commit that no repository of the stand-in has
+
+
+def _backbone(folder):
+    sources.resolve("openai/whisper-small", Store(folder))
+
+
+def _tts(folder):
+    snapshots.resolve(snapshots.BARK, "config.json", Store(folder))
+
+
+def _slurp(folder):
+    slurpfetch.from_hub(folder)
+
+
+def _vector(folder):
+    ready.from_hub("me/tau", GONE)
+
+
+@pytest.mark.parametrize(
+    ("name", "fetch", "todo"),
+    [
+        ("openai/whisper-small", _backbone, "name another as openai/whisper-small@COMMIT, or use base or tiny.en"),
+        (
+            snapshots.BARK,
+            _tts,
+            "name a folder with a copy of suno/bark as `model` of the TTS .* or use kokoro",
+        ),
+        (slurpfetch.HUB, _slurp, "set corpus.source to official, or give corpus.path"),
+        ("me/tau", _vector, ""),
+    ],
+    ids=["backbone", "TTS", "SLURP", "vector"],
+)
+def test_a_revision_that_is_gone_is_one_line_with_what_to_do(name, fetch, todo, there, tmp_path, monkeypatch):
+    there.repositories[name] = Repository(False)
+    monkeypatch.setattr(hubnames, "pinned", lambda _: GONE)
+    one_line(rf"cannot fetch {name}: .* has it, but not \(or no longer\) its revision {GONE}.*{todo}", fetch, tmp_path)
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".lock"]

@@ -59,6 +59,7 @@ def small(home: Path, **more: object) -> Profile:
         "training.max_steps": 2,
         "training.gradient_checkpointing": False,
         "training.save_steps": 0,
+        "training.warmup_steps": None,
         "training.warmup_ratio": 0.0,  # else the first of so few steps moves nothing
         "training.early_stopping": {"steps": 1, "patience": 1},
         "training.mixed": {"factor": 0.1, "max_steps": 3},

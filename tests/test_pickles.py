@@ -9,16 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from syn2real_utils import audio, hubnames
+from syn2real_utils import audio, hubnames, pickles
+from syn2real_utils.backbones import sources
+from syn2real_utils.backbones.ctc import CTC
 from syn2real_utils.errors import UserError
-from syn2real_utils.profile import TtsPart
+from syn2real_utils.profile import BackbonePart, TtsPart
 from syn2real_utils.store import Store
 from syn2real_utils.tts import base, snapshots, speakers
-from tests import made_tts
+from tests import made_ctc, made_tts
 from tests.hub_standin import Repository
 from tests.test_hub import there  # noqa: F401
 
 FOLDERS = {"bark": ("",), "speecht5": ("", "speecht5_hifigan")}  # with weights
+CONFORMER = "facebook/wav2vec2-conformer-rope-large-960h-ft"
 VOICES = {"bark": "en_speaker_0", "speecht5": "slt"}
 
 
@@ -87,7 +90,7 @@ def test_a_published_bark_becomes_safetensors_once_and_says_the_same(models, the
     assert (kept / "model.safetensors").is_file() and not list(kept.rglob("*.bin"))
     asked = len(there.requests)
     assert np.array_equal(ours, said("bark", TtsPart(name="bark"), store)) and len(there.requests) == asked
-    assert capsys.readouterr().out.count("making model.safetensors of suno/bark's pytorch_model.bin") == 1
+    assert capsys.readouterr().out.count("making model.safetensors of pytorch_model.bin") == 1
 
 
 def test_a_published_speecht5_and_its_vocoder_say_the_same(models, there, tmp_path, monkeypatch):  # noqa: F811
@@ -95,16 +98,10 @@ def test_a_published_speecht5_and_its_vocoder_say_the_same(models, there, tmp_pa
     shutil.move(folder / "speecht5_hifigan", tmp_path / "vocoder")
     put(there, snapshots.VOCODER, tmp_path / "vocoder")
     put(there, snapshots.SPEECHT5, folder)
+    put(there, snapshots.ARCTIC, folder / "cmu-arctic-xvectors")
     monkeypatch.setattr(speakers, "ARCTIC_SPEAKERS", made_tts.SPEAKERS)
     store, own = Store(tmp_path), str(models["speecht5"])
-    resolve = snapshots.resolve
-
-    def arctic_from_here(name, *rest):  # the stand-in has no data sets
-        return models["speecht5"] / "cmu-arctic-xvectors" if name == snapshots.ARCTIC else resolve(name, *rest)
-
-    monkeypatch.setattr(speakers.snapshots, "resolve", lambda name, *rest, **more: arctic_from_here(name, *rest))
     ours = said("speecht5", TtsPart(name="speecht5"), store)
-    monkeypatch.setattr(speakers.snapshots, "resolve", resolve)
     assert len(ours) and np.array_equal(ours, said("speecht5", TtsPart(name="speecht5", model=own), store))
 
 
@@ -120,13 +117,44 @@ def test_a_published_encoder_gives_the_same_x_vectors(models, there, tmp_path): 
     assert np.array_equal(ours, theirs)
 
 
+def logits(folder: Path) -> torch.Tensor:
+    with torch.inference_mode():
+        wave = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 8000)).astype(np.float32))
+        return CTC(folder, "en", BackbonePart(name="x", precision="float32")).load()(wave).logits
+
+
+def test_a_backbone_that_is_published_as_a_pickle_hears_the_same(there, tmp_path):  # noqa: F811
+    safe = made_ctc.snapshot(tmp_path / "safe", "rotary")
+    pickled = shutil.copytree(safe, tmp_path / "pickled")
+    published(pickled)
+    put(there, CONFORMER, pickled)
+    store = Store(tmp_path)
+    found = sources.resolve(CONFORMER, store)
+    assert torch.equal(logits(found), logits(safe)) and not list(found.rglob("*.bin"))
+    asked = len(there.requests)
+    assert sources.resolve(CONFORMER, store) == found and len(there.requests) == asked
+    there.repositories[CONFORMER].commits["1" * 40] = there.repositories[CONFORMER].commits[hubnames.pinned(CONFORMER)]
+    with pytest.raises(UserError, match=r"does not pin its commit 1{40}, so its pickles are not read: use base or"):
+        sources.resolve(f"{CONFORMER}@{'1' * 40}", store)
+    with pytest.raises(UserError, match=r"has its weights only in pytorch_model.bin, pickles, .*torch.load\('pytorch"):
+        sources.resolve(str(pickled), store)
+
+
+def test_no_pickle_is_fetched_where_safetensors_are_beside_it(there, tmp_path):  # noqa: F811
+    folder = made_ctc.snapshot(tmp_path / "both", "rotary")
+    torch.save({"weight": Code()}, folder / "pytorch_model.bin")
+    put(there, CONFORMER, folder)
+    assert torch.equal(logits(sources.resolve(CONFORMER, Store(tmp_path))), logits(folder))
+    assert not any("pytorch_model.bin" in request for request in there.requests)
+
+
 def test_code_in_a_published_pickle_is_not_run(models, there, tmp_path, capsys):  # noqa: F811
     folder = pickled(models, "bark", tmp_path / "bark")
     for content in ({"weight": Code()}, {"weight": "no tensor"}):
         torch.save(content, folder / "pytorch_model.bin")
         put(there, snapshots.BARK, folder)
         with pytest.raises(UserError, match="cannot open the model in .*: fetch it again"):
-            snapshots.unpickle(folder / "pytorch_model.bin", tmp_path / "safe.safetensors")
+            pickles.unpickle(folder / "pytorch_model.bin", tmp_path / "safe.safetensors")
     with pytest.raises(UserError, match="cannot open the model in .*: fetch it again"):
         base.load_engine(TtsPart(name="bark"), Store(tmp_path))
     assert "code ran" not in capsys.readouterr().out and not list(tmp_path.rglob("done.json"))
@@ -135,7 +163,9 @@ def test_code_in_a_published_pickle_is_not_run(models, there, tmp_path, capsys):
 def test_a_name_that_is_not_pinned_is_read_from_safetensors_alone(models, there, tmp_path):  # noqa: F811
     put(there, "me/pickled", pickled(models, "bark", tmp_path / "bark"))
     put(there, "me/safe", models["bark"])
-    with pytest.raises(UserError, match=r"me/pickled has no safetensors, and hubnames.py pins none of its commits"):
+    with pytest.raises(
+        UserError, match=r"me/pickled has no safetensors, and hubnames.py does not pin its commit 1{40}"
+    ):
         base.load_engine(TtsPart(name="bark", model="me/pickled"), Store(tmp_path))
     assert not any("pytorch_model.bin" in request for request in there.requests), "it is not even fetched"
     ours, theirs = (
@@ -172,10 +202,10 @@ def test_a_folder_with_the_encoder_as_pickle_is_refused(tmp_path):
 
 
 def test_every_pickle_that_may_be_read_is_pinned():
-    for name in (snapshots.BARK, snapshots.SPEECHT5, snapshots.VOCODER, snapshots.XVECTOR):
+    for name in (snapshots.BARK, snapshots.SPEECHT5, snapshots.VOCODER, snapshots.XVECTOR, CONFORMER):
         assert len(hubnames.pinned(name) or "") == 40
-    here = Path(snapshots.__file__).parents[1]
+    here = Path(pickles.__file__).parent
     reading = [
         path.name for path in here.rglob("*.py") for _ in range(path.read_text(encoding="utf-8").count("torch.load("))
     ]
-    assert set(reading) == {"snapshots.py"}, json.dumps(reading)
+    assert set(reading) == {"pickles.py"}, json.dumps(reading)

@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from syn2real_utils import doctor, fetch, hubnames, speech
+from syn2real_utils import fetch, hubnames, needs, speech
 from syn2real_utils.corpora import base, slurp, slurpfetch
 from syn2real_utils.errors import UserError
 from syn2real_utils.origins import UNKNOWN, origin
@@ -290,7 +290,7 @@ def test_the_release_is_fetched_verified_and_gone_on_from_where_it_broke_off(
     assert sorted(p.name for p in kept.parent.iterdir()) == ["LICENCE.txt", "done.json", "slurp", "slurp_real"]
     clip = Path(found.path[0])
     assert os.path.samefile(clip, kept.parent / "slurp_real" / f"{found.utterance[0]}.flac")  # not twice on the disk
-    assert doctor._there(tmp_path / "home" / "data" / "sources", "slurp-en")
+    assert all(need.here(tmp_path / "home") for need in needs.of_corpus(part(None)))
 
 
 def test_a_release_that_cannot_be_reached_says_what_to_do_and_leaves_nothing(tmp_path, monkeypatch):
@@ -341,7 +341,7 @@ def test_the_copy_on_the_hub_gives_the_same_recordings(hub_copy, release, tmp_pa
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match=r"hub cannot be reached for 'jacksukk/slurp' \(main, not pinned.*corpus.path"):
+    with pytest.raises(UserError, match=r"cannot fetch jacksukk/slurp: .* cannot be reached .*corpus.path"):
         prepared(tmp_path, part(None, source="hub"))
     assert not [p for p in (tmp_path / "home").rglob("*") if p.is_file() and p.suffix != ".lock"]
 
@@ -353,26 +353,6 @@ def test_hub_names_are_pinned_to_commits_or_say_that_they_are_not():
         assert (hubnames.UNPINNED in about.line()) == (revision is None)
     assert hubnames.pinned("someone/unknown") is None
     assert hubnames.pinned("openai/whisper-small") == "973afd24965f72e36ca33b3055d56a652f456b4d"
-
-
-def test_doctor_says_from_where_slurp_can_be_had_and_what_a_profile_of_it_lacks(tmp_path, monkeypatch):
-    monkeypatch.setattr(slurpfetch, "SITES", {"GitHub": "http://127.0.0.1:9/", "Zenodo": "http://127.0.0.1:9/"})
-    said = doctor._slurp(tmp_path, online=False)
-    assert said.startswith(
-        "not fetched yet: give its folder as corpus.path; GitHub not reachable, Zenodo not reachable"
-    )
-    assert "fetched at first use" in doctor._slurp(tmp_path, online=True)
-    profile = profile_of(tmp_path, **{"corpus.path": None, "backbone.name": "openai/whisper-small"})
-    lacks = doctor.lacks(profile, tmp_path, online=False)
-    assert (
-        lacks
-        == "fetches first: speech of slurp-en, weights of openai/whisper-small from the hub, which cannot be reached"
-    )
-    profile = profile_of(tmp_path, **{"corpus.path": None, "corpus.source": "hub"})
-    assert doctor.lacks(profile, tmp_path) == "fetches first: speech of slurphub-en from the hub, weights of tiny.en"
-    (kept := tmp_path / "data" / "sources" / "slurp-en-0123456789abcdef").mkdir(parents=True)
-    (kept / "done.json").write_text("{}")
-    assert doctor._slurp(tmp_path, online=False) == "ready (slurp-en)"
 
 
 def test_the_licence_of_slurp_and_of_hub_backbones_travels_with_the_models():

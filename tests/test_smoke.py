@@ -15,6 +15,7 @@ from transformers import pipeline
 
 from syn2real_utils import cli, results, runs, stages
 from syn2real_utils.errors import UserError
+from syn2real_utils.plan import plan
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
 from tests.test_notebooks import NAMES
@@ -66,7 +67,7 @@ def run(killed) -> Path:
     return killed[0] / "runs" / "smoke"
 
 
-def test_exactly_these_artefacts_are_made(killed, run):
+def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeypatch):
     expected = {f"tables/{name}.csv" for name in (
         "utterances", "selection", "contexts", "cosines", "geometry", "synthetic",
         "wer", "cer", "changes", "lam", "context_gaps", "examples",
@@ -92,6 +93,10 @@ def test_exactly_these_artefacts_are_made(killed, run):
         {"vectors": counts["vectors"], "transcripts": counts["transcripts"]}
     )
     assert counts["vectors"] == 2
+    monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
+    foreseen = plan(profile := load_profile(PROFILE), stages.real_rows(profile))
+    exported = 2
+    assert foreseen.models == counts["models"] and foreseen.moved == counts["vectors"] + counts["adapted"] + exported
     assert not list(killed[0].rglob("*.partial")) and not list(killed[0].rglob("*.failed.ipynb"))
 
 

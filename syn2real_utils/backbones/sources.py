@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from syn2real_utils import fetch, hubnames
 from syn2real_utils.errors import UserError, names
@@ -20,7 +18,6 @@ from syn2real_utils.store import Store, write_text_atomic
 
 KIND = "data/backbones"
 CONVERSION = 1  # raise it when `ctranslate2.convert` writes something else: converted folders are made again
-HUB_SECONDS = 5.0  # to wait for the hub's first answer
 HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]  # no code, no pickle, no weights of other frameworks
 HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+))?")
 WHISPER, CTC = "Whisper", "CTC model"  # what a folder can hold
@@ -28,7 +25,6 @@ KINDS = {"whisper": WHISPER} | dict.fromkeys(  # by the model_type in config.jso
     "data2vec-audio hubert sew sew-d unispeech unispeech-sat wav2vec2 wav2vec2-conformer wavlm".split(), CTC
 )
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 SETTINGS = ("preprocessor_config.json", "processor_config.json")
 NEEDED = {  # what a folder must hold: one of each
     WHISPER: {
@@ -112,32 +108,58 @@ def resolve(name: str, store: Store) -> Path:
     Raises:
         UserError: no such backbone, a folder that holds none, or a source that cannot be reached or is damaged.
     """
-    short = name.removeprefix("openai/whisper-")
-    if short in CARRIED:
+    if found := given(name):
+        return found
+    if short := carried(name):
         return store.build(KIND, f"whisper-{short}", _carried_key(short), lambda into: _from_packages(short, into)).path
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return check_folder(folder.resolve())
-    if not (match := HUB_NAME.fullmatch(name)) or name.startswith("."):
-        raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
-    repository, revision = match[1], match[2] or hubnames.pinned(match[1])
+    repository, _, revision = name.partition("@")
+    revision = revision or hubnames.pinned(repository)
     key = {"source": "hub", "name": repository, "revision": revision}
     label = repository.replace("/", "-")
     return store.build(KIND, label, key, lambda into: _from_hub(repository, revision, into)).path
 
 
-def check_folder(folder: Path) -> Path:
+def given(name: str) -> Path | None:
+    """The folder that the name of a backbone stands for; None: packages or the hub have it.
+
+    Raises:
+        UserError: no such folder, or one that holds no backbone.
+    """
+    folder = Path(name).expanduser()
+    if carried(name):
+        return None
+    if folder.is_dir():
+        return check_folder(folder.resolve())
+    if not HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise UserError(f"no backbone '{name}': use {_instead()}, or a hub name such as openai/whisper-small")
+    return None
+
+
+def carried(name: str) -> str | None:
+    """The short name of a backbone that pip packages carry; None of any other."""
+    short = name.removeprefix("openai/whisper-")
+    return short if short in CARRIED else None
+
+
+def check_folder(folder: Path, pickled: bool = False) -> Path:
     """Return `folder` if it holds a Whisper or a CTC model that transformers opens.
+
+    Args:
+        folder: as `save_pretrained` writes it.
+        pickled: it may have its weights in a pickle, which becomes safetensors.
 
     Raises:
         UserError: a file is missing, or the model is another one.
     """
+    from syn2real_utils import pickles  # which imports torch
+
     what = kind(folder)
+    if not pickled:
+        pickles.refuse(folder)
     for wanted, forms in NEEDED[what].items():
-        if any((folder / form).is_file() for form in forms):
+        also = pickles.PICKLES if pickled and forms == WEIGHTS else ()
+        if any((folder / form).is_file() for form in (*forms, *also)):
             continue
-        if wanted == "model.safetensors" and any((folder / name).is_file() for name in PICKLES):
-            raise UserError(f"the backbone folder {folder} has {_only_a_pickle()}")
         raise UserError(f"the backbone folder {folder} has no {wanted}: expected a {what} as save_pretrained writes it")
     return folder
 
@@ -169,13 +191,6 @@ def kind(folder: Path) -> str:
             f"the backbone folder {folder} holds {which}, without a CTC head: expected a model that was fine-tuned"
         )
     return what
-
-
-def _only_a_pickle() -> str:
-    return (
-        f"its weights only in {PICKLES[0]}, a pickle, which can run code when it is read: convert the model to safetensors "
-        "(transformers: from_pretrained, then save_pretrained) and give the folder"
-    )
 
 
 def fetch_container(container: Container, into: Path) -> None:
@@ -228,28 +243,16 @@ def _reachable(short: str, download: Path) -> Container:
 
 
 def _from_hub(repository: str, revision: str | None, into: Path) -> None:
-    what = f"'{repository}' ({revision or 'newest commit'})"
-    say(f"fetching {what} from the Hugging Face hub")
-    online = True
+    from syn2real_utils import hub, pickles  # which import torch
+
     try:
-        info = HfApi().model_info(repository, revision=revision, timeout=HUB_SECONDS)
-        revision, files = info.sha, {sibling.rfilename for sibling in info.siblings or []}
-        if files & set(PICKLES) and not files & set(WEIGHTS):
-            raise UserError(f"the hub's model {what} has {_only_a_pickle()}")
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UserError(f"the hub has no model {what} for you: use {_instead()}") from error
-    except (HTTPError, OSError):  # no network, no hub or HF_HUB_OFFLINE: look into the hub's own cache on this machine
-        online = False
-    try:
-        snapshot = Path(
-            snapshot_download(repository, revision=revision, allow_patterns=HUB_FILES, local_files_only=not online)
-        )
-    except (HfHubHTTPError, HTTPError, FileNotFoundError, ConnectionError) as error:
-        raise UserError(f"the hub cannot be reached for {what}: use {_instead()}") from error
-    check_folder(snapshot)
-    for file in snapshot.iterdir():
-        if any(file.match(pattern) for pattern in HUB_FILES):
-            shutil.copyfile(file, into / file.name)
+        snapshot = pickles.pull(repository, revision, HUB_FILES)
+    except hub.RevisionGoneError as error:
+        raise UserError(f"{error}: name another as {repository}@COMMIT, or use {_instead()}") from error
+    except UserError as error:
+        raise UserError(f"{error}: use {_instead()}") from error
+    check_folder(snapshot, pickled=True)
+    pickles.put(snapshot, HUB_FILES, into)
     _note(into, {"source": "hub", "repository": repository, "commit": snapshot.name})
 
 

@@ -8,12 +8,10 @@ import tarfile
 from pathlib import Path
 
 import yaml
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from syn2real_utils import fetch, hubnames
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.progress import Progress, say
+from syn2real_utils.progress import Progress
 from syn2real_utils.store import write_text_atomic
 
 LICENCE = """SLURP (Bastianelli, Vanzo, Swietojanski and Rieser, EMNLP 2020), https://github.com/pswietojanski/slurp
@@ -140,18 +138,12 @@ def _line(row: dict, clips: Path) -> tuple[dict, str]:
 
 
 def _snapshot(repository: str, revision: str | None) -> Path:
-    what = f"'{repository}' ({revision or hubnames.UNPINNED})"
-    say(f"fetching the dataset {what} from the Hugging Face hub")
+    from syn2real_utils import hub  # imports torch
+
     try:
-        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=HUB_FILES))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UserError(
-            f"the hub has no dataset {what} for you: set corpus.source to official, or give corpus.path"
-        ) from error
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise UserError(
-            f"the hub cannot be reached for {what}: set corpus.source to official, or give corpus.path"
-        ) from error
+        return hub.pull(repository, revision, HUB_FILES, "dataset")
+    except UserError as error:
+        raise UserError(f"{error}: set corpus.source to official, or give corpus.path") from error
 
 
 def _leave_no_trace(into: Path) -> None:

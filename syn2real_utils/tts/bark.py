@@ -19,6 +19,7 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
+from syn2real_utils import pickles
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
@@ -67,7 +68,7 @@ class Bark:
         self._folder = snapshots.resolve(part.model or snapshots.BARK, "config.json", store, PATTERNS)
         self._device = neural.device()
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        with snapshots.opening(self._folder):
+        with pickles.opening(self._folder):
             self._processor = BarkProcessor.from_pretrained(self._folder, local_files_only=True)
             model = BarkModel.from_pretrained(self._folder, dtype=dtype, local_files_only=True, use_safetensors=True)
         self._model = model.to(self._device)

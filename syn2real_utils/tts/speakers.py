@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from syn2real_utils import audio
+from syn2real_utils import audio, pickles
 from syn2real_utils.corpora.base import METADATA, read_metadata
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TtsPart
@@ -126,7 +126,7 @@ class Encoder:
         self._features = Fbank(n_mels=MELS)
         self._normalise = InputNormalization(norm_type="sentence", std_norm=False)
         self._network = Xvector(in_channels=MELS, lin_neurons=DIMENSION)
-        with snapshots.opening(folder):
+        with pickles.opening(folder):
             state = load_file(folder / ENCODER_FILE)
             self._network.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in state.items()})
         self._network.eval()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5Processor
 
+from syn2real_utils import pickles
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
 from syn2real_utils.tts import neural, snapshots, speakers
@@ -39,10 +40,10 @@ class SpeechT5:
         self.voices = {"en": tuple(self._xvectors)}
         self._device = neural.device()
         load = {"local_files_only": True, "use_safetensors": True}
-        with snapshots.opening(folder):
+        with pickles.opening(folder):
             self._processor = SpeechT5Processor.from_pretrained(folder, normalize=True, local_files_only=True)
             self._model = SpeechT5ForTextToSpeech.from_pretrained(folder, **load).to(self._device)
-        with snapshots.opening(vocoder):
+        with pickles.opening(vocoder):
             self._vocoder = SpeechT5HifiGan.from_pretrained(vocoder, **load).to(self._device)
         self._model.eval()
         self._vocoder.eval()
