@@ -132,7 +132,8 @@ def _make(order: Order) -> Made:
     profile, engines = order.profile, [part.name for part in order.profile.tts]
     for line in order.texts.lines():
         say(line)
-    stages.backbone(profile)  # fetched; knows the language, or says so
+    asr = stages.backbone(profile)  # fetched; knows the language, or says so
+    asr.check([text for _, text in order.texts.kept])
     picked = vectorpick.pick_vectors(
         order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
