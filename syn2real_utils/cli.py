@@ -189,7 +189,10 @@ def adapt(
     out: Out,
     backbone: Annotated[str, typer.Option(help="base, tiny.en, a local folder or a hub name.")] = "base",
     vector: Annotated[
-        str, typer.Option(help="auto, none, the folder of a task vector, or owner/name on the hub.")
+        str,
+        typer.Option(
+            help="auto, none, the folder of a vector, of a run or of several vectors, or owner/name on the hub."
+        ),
     ] = "auto",
     lam: Annotated[str, typer.Option(help="auto, a number, or devel (the best on the clips of --devel).")] = "auto",
     domain: Annotated[str | None, typer.Option(help="What the domain is called; default: as the file.")] = None,
