@@ -17,6 +17,7 @@ from syn2real_utils import checkpoints, handover, hub, proof, recipe, selection,
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import UserError, names
+from syn2real_utils.guess import guess_language
 from syn2real_utils.handover import Adapted
 from syn2real_utils.lineage import REAL, Lineage
 from syn2real_utils.order import Order
@@ -78,8 +79,8 @@ def adapt(
         backbone: `base`, `tiny.en`, a local Whisper folder or a hub name.
         tts: the engines that speak the texts; their clips are trained on together.
         out: folder to write.
-        vector: `auto` (those that are here for the language and each TTS), `none`, the folder of one, or its repository
-            `owner/name` on the hub.
+        vector: `auto` (those that are here for the language and each TTS), `none`, the folder of one, of a run or of several
+            published ones, or the repository `owner/name` on the hub.
         lam: `auto` (as recorded with the vector, of several the mean, else 0.5), a number, or `devel` (the best on the clips
             of `devel`).
         domain: what the domain is called; None: as the file.
@@ -132,12 +133,16 @@ def _make(order: Order) -> Made:
     profile, engines = order.profile, [part.name for part in order.profile.tts]
     for line in order.texts.lines():
         say(line)
-    stages.backbone(profile)  # fetched; knows the language, or says so
+    asr = stages.backbone(profile)  # fetched; knows the language, or says so
+    asr.check([text for _, text in order.texts.kept])
     picked = vectorpick.pick_vectors(
         order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
     scored, heard = (proof.clips_of(of) if of else None for of in (devel, real))
+    for option, rows in (("--devel", scored), ("--real", heard)):
+        if rows is not None and (other := guess_language(rows.transcription.tolist(), profile.corpus.language)):
+            say(f"  warning: the texts of {option} look like '{other}', not '{profile.corpus.language}': is it right?")
     if scored is not None and heard is not None:
         proof.check_apart(scored, heard)
     own = None if scored is None else _own(scored, order.domain)

@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(vector, name="vector")
 
+STOPPED = 130  # exit status after Ctrl-C, as shells have it
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
 
@@ -188,7 +189,10 @@ def adapt(
     out: Out,
     backbone: Annotated[str, typer.Option(help="base, tiny.en, a local folder or a hub name.")] = "base",
     vector: Annotated[
-        str, typer.Option(help="auto, none, the folder of a task vector, or owner/name on the hub.")
+        str,
+        typer.Option(
+            help="auto, none, the folder of a vector, of a run or of several vectors, or owner/name on the hub."
+        ),
     ] = "auto",
     lam: Annotated[str, typer.Option(help="auto, a number, or devel (the best on the clips of --devel).")] = "auto",
     domain: Annotated[str | None, typer.Option(help="What the domain is called; default: as the file.")] = None,
@@ -274,14 +278,15 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.write(f"failed: {error}\n")
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("stopped; call again to go on\n")
-        sys.exit(130)
+        status = STOPPED
     except Exception as error:
         if disk_full(error):
             _refuse(f"no space left on the disk: free some and call again ({error})".replace("\n", " "))
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())
+    if status == STOPPED:  # typer makes a status of Ctrl-C, or raises what it was, by its version
+        sys.stderr.write("stopped; call again to go on\n")
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -1,10 +1,11 @@
-"""Whether texts look like another language than was said: small words that one language has and its neighbours have not.
+"""Whether texts look like another language than was said: by their letters, and by small words that one language has alone.
 
 It knows the languages that the TTS engines here speak, and is silent unless it is sure: a wrong warning costs more trust than a
 missed one, and a list of product names has no small words at all.
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 # Frequent small words. Two languages are compared by the words that one of them has alone.
@@ -19,13 +20,18 @@ SMALL = {
 AT_LEAST = 8  # small words of the other language, below which nothing is said
 TIMES = 4  # as many as of the stated language
 SHARE = 0.08  # of all words; running text has 0.2 and more
-LATIN_SHARE = 0.5  # of the letters; a language in Latin letters has nearly all
+LATIN = {*SMALL, "pl", "tr"}  # languages of the TTS engines that are written in Latin letters
+MAY_STAY = "$€£¥°"  # a TTS has a word for them where `text.spoken` has none
 
 
-def other_letters(texts: Sequence[str], stated: str) -> bool:
-    """Whether most letters are none of the Latin ones in which the stated language is written."""
-    letters = [sign for text in texts for sign in text if sign.isalpha()]
-    return stated in SMALL and sum(sign < "\u0250" for sign in letters) < LATIN_SHARE * len(letters)
+def unsaid(spoken: str, language: str) -> bool:
+    """Whether a text, as a TTS is asked to say it, holds letters of another script, or emoji and their like.
+
+    A TTS leaves them out or makes noise of them, and a model that is trained on that learns to write what nobody said.
+    """
+    signs = any(unicodedata.category(sign) in ("So", "Sc") and sign not in MAY_STAY for sign in spoken)
+    letters = [sign for sign in spoken if sign.isalpha()] if language in LATIN else []
+    return signs or any(not unicodedata.name(sign, "").startswith("LATIN ") for sign in letters)
 
 
 def guess_language(texts: Sequence[str], stated: str) -> str | None:

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,7 +128,12 @@ def _rooted(backbone: str) -> str:
 
 
 def _check_writable(out: Path) -> None:
-    """Raise UserError where `out` could not be written in the end."""
-    there = next(path for path in (out.resolve(), *out.resolve().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"cannot write {out}: {there} is no folder that you may write to; name another --out")
+    """Raise UserError where `out` could not be written in the end: it is tried, for a disk may be read-only for root too."""
+    there = next(path for path in out.resolve().parents if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out}: {there} is no folder that you may write to ({error.strerror}); name another --out"
+        ) from error

@@ -38,6 +38,22 @@ def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[P
     found = [vector for place in places for vector in _of_place(Path(place), parent)]
     found += [read(about.parent) for about in sorted((home() / PLACE).glob(f"*/{ABOUT}"))]
     found += [vector for file in sorted((home() / "runs").glob(f"*/{PROFILE}")) for vector in _finished(file.parent)]
+    return _best_first(found, parent, language, tts)
+
+
+def find_in(place: Path, parent: str, language: str, tts: Sequence[str] = ()) -> list[ReadyVector]:
+    """As `find`, of one place alone: a run, or a folder of several published vectors."""
+    return _best_first(_of_place(place, parent), parent, language, tts)
+
+
+def holds_several(place: Path) -> bool:
+    """Whether a path is a run, or a folder of published vectors, and not itself a vector."""
+    if any((place / name).is_file() for name in (ABOUT, VECTOR)):
+        return False
+    return (place / PROFILE).is_file() or any(place.glob(f"*/{ABOUT}"))
+
+
+def _best_first(found: Sequence[ReadyVector], parent: str, language: str, tts: Sequence[str]) -> list[ReadyVector]:
     fits = [v for v in found if v.about.parent == parent and v.language == language and (not tts or v.tts in tts)]
     rank = {name: place for place, name in enumerate(tts)}
 

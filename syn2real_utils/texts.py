@@ -17,7 +17,7 @@ import pandas as pd
 
 from syn2real_utils.corpora.base import NO_FOLD, text_id
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.guess import guess_language, other_letters
+from syn2real_utils.guess import guess_language, unsaid
 from syn2real_utils.text import normalise, spoken
 
 COLUMNS = ("text", "transcription")  # of a .csv, keys of a .jsonl; else the only one
@@ -26,10 +26,14 @@ AT_LEAST = 2  # usable texts
 # long even so is dropped here; one that only turns out so is flagged by the quality control of its clip.
 FASTEST = 16.0
 HEARD = 30.0  # seconds that Whisper hears at once
-MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<!--|&(?:[A-Za-z]{2,8}|#\d+);|\{\{|\]\(|https?://|```")
+MARKUP = re.compile(
+    r"</?[A-Za-z][^<>]*>|<!--|&(?:[A-Za-z]{2,8}|#\d+);|\{\{|\]\(|https?://|```"
+    r"|\*\*|__|^(?:#{1,6}|[-*+•>])\s"  # Markdown: bold, headings, lists, quotes
+)
 DROPPED = ("line", "reason", "text")  # columns of the report
 EMPTY, CONTROL, TAGS = "empty", "control characters", "markup"
 SILENT, LONG, AGAIN = "nothing pronounceable", f"too long for {HEARD:g} s of speech", "duplicate after normalisation"
+UNSAID = "letters or signs that are not said in this language"
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,8 @@ class Texts:
 
     def report(self) -> str:
         """What was dropped and why, as CSV; control characters are written out."""
-        table = pd.DataFrame(self.dropped, columns=list(DROPPED))
-        table["text"] = [_visible(text) for text in table.text]
-        return table.to_csv(index=False, lineterminator="\n")
+        table = [(line, reason, _visible(text)) for line, reason, text in self.dropped]
+        return pd.DataFrame(table, columns=list(DROPPED)).to_csv(index=False, lineterminator="\n")
 
     def lines(self) -> list[str]:
         """For people."""
@@ -101,13 +104,11 @@ def read_texts(file: Path | str, language: str) -> Texts:
         usable = f"{len(kept)} usable text{'' if len(kept) == 1 else 's'}"
         raise UserError(
             f"{file} has {usable} of {len(found)}{f' (dropped: {lost})' if lost else ''}: "
-            f"at least {AT_LEAST} are needed, add texts of the domain"
+            f"at least {AT_LEAST} are needed, add texts of the domain{', or is --language right?' if UNSAID in texts.counts() else ''}"
         )
     said = [text for _, text in kept]
     if other := guess_language(said, language):
         warnings.append(f"the texts look like '{other}', not '{language}': is --language right?")
-    if other_letters(said, language):
-        warnings.append(f"most letters of the texts are none of '{language}': is --language right?")
     return Texts(file, language, texts.kept, texts.dropped, tuple(warnings))
 
 
@@ -122,6 +123,8 @@ def _unusable(text: str, language: str, seen: set[str]) -> str:
     said, scored = spoken(text, language), normalise(text, language)
     if not any(sign.isalnum() for sign in said) or not scored:
         return SILENT
+    if unsaid(said, language):
+        return UNSAID
     if len(said) > FASTEST * HEARD:
         return LONG
     if scored in seen:
@@ -133,6 +136,8 @@ def _unusable(text: str, language: str, seen: set[str]) -> str:
 def _content(file: Path) -> str:
     if file.suffix.lower() not in _readers():
         raise UserError(f"{file} is no list of texts by its name: expected {names(_readers())}")
+    if file.is_dir():
+        raise UserError(f"{file} is a folder: expected a file with the texts of your domain, a text in each line")
     if not file.is_file():
         raise UserError(f"no file {file}: expected the texts of your domain, a text in each line")
     try:

@@ -76,7 +76,7 @@ class Scaling:
 
 def check_choice(vector: str, lam: str | float, devel: object) -> None:
     """Raise UserError for a vector or a lam that can be known to be wrong before anything is fetched."""
-    if vector not in (AUTO, NONE) and not _on_hub(vector):
+    if vector not in (AUTO, NONE) and not _on_hub(vector) and not ready.holds_several(Path(vector).expanduser()):
         named(vector).load()
     if lam == DEVEL and devel is None:
         raise UserError("--lam devel needs --devel: give the folder of your real clips, or let lam be auto")
@@ -108,32 +108,41 @@ def pick_vectors(
     """The vectors of which the mean is applied; [] where none is wanted or known.
 
     Args:
-        choice: `auto`, `none`, the path of a vector, or its repository on the hub.
+        choice: `auto`, `none`, the path of a vector, of a run or of a folder of published vectors, or a repository on the hub.
         backbone: folder of the pretrained weights.
         parent: their hash.
         language: of the texts.
-        tts: engines that speak them; with `auto`, the best vector of each.
+        tts: engines that speak them; where several vectors are looked at, the best of each is taken.
         domain: of the texts; a vector of other domains is better, for it has not heard the speech that may prove it.
 
     Raises:
-        UserError: a vector that is damaged, or that is named and of other pretrained weights or of another shape.
+        UserError: a vector that is damaged, or that is named and of other pretrained weights or of another shape; a folder
+            that is named and holds none that fits.
     """
     if choice == NONE:
         return []
-    if choice != AUTO:
+    place = Path(choice).expanduser()
+    if choice != AUTO and not ready.holds_several(place):
         return [_fitting(named(choice), backbone, parent, language, tts)]
-    there = ready.find(parent, language, tts)
+    there = ready.find(parent, language, tts) if choice == AUTO else ready.find_in(place, parent, language, tts)
     picked: list[Vector] = []
     for engine in tts:
         own = [vector for vector in there if vector.tts == engine]
         if not own:
-            say(f"no vector of {engine} in '{language}' for these weights is here")
+            say(
+                f"no vector of {engine} in '{language}' for these weights is {'here' if choice == AUTO else f'in {place}'}"
+            )
             continue
         best = min(own, key=lambda vector: domain in vector.domains)  # of equals the first, which is the best
         best.load()  # a damaged one is refused before anything is spoken
         picked.append(best)
         if domain in best.domains:
             say(f"  warning: the vector {best.name} comes from real speech of '{domain}' too: no proof for it")
+    if not picked and choice != AUTO:
+        raise UserError(
+            f"{place} holds no vector for these pretrained weights ({parent[:12]}), '{language}' and {' or '.join(tts)}: "
+            "use the backbone, language and TTS of one of its vectors, or let --vector be auto"
+        )
     if not picked:
         say(ready.how_to_make())
     return picked

@@ -189,6 +189,14 @@ def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatc
         call(tiny, "other", devel=devel, real=devel)
 
 
+def test_real_clips_in_another_language_are_told(tiny, home, capsys):
+    said = ["what would you like to do with this one", "they are not what he was looking for"]
+    english = clips(home, "english", said, 7)
+    with pytest.raises(UserError, match="of --real too"):
+        call(tiny, "other", devel=english, real=english)
+    assert capsys.readouterr().out.count("look like 'en', not 'es': is it right?") == 2
+
+
 def test_a_plain_vector_of_other_weights_or_another_shape_is_refused(tiny, home):
     parent = checkpoints.weights_hash(tiny)
     other = vector_of(tiny, home / "other", parent="0" * 64)
@@ -261,6 +269,7 @@ BAD = {
     "devel": ({"--devel": "nope"}, "--devel: no folder nope"),
     "devel without metadata": ({"--devel": "taken"}, "has no metadata.csv"),
     "out exists": ({"--out": "taken"}, "exists already"),
+    "out is nowhere to write": ({"--out": "/proc/out"}, "cannot write /proc/out: /proc is no folder that you may write to"),
     "out is below a file": ({"--out": "one.txt/out"}, "is no folder that you may write to"),
 }  # fmt: skip
 

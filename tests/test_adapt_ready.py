@@ -62,6 +62,21 @@ def test_a_published_vector_is_found_and_gives_lam_and_what_to_expect(run, tiny,
     assert "no-go" in (again.path / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_run_or_a_folder_of_vectors_can_be_named(run, tiny, home, tmp_path):  # noqa: F811
+    publish(run, home / "some" / "mine", Wanted(tts="pico"))
+    publish(finished(tmp_path), home / "others" / "one", Wanted(tts="pico"))
+    parent = checkpoints.weights_hash(tiny)
+
+    def pick(place: str, *tts: str):
+        vectorpick.check_choice(place, "auto", None)
+        return [v.path.name for v in vectorpick.pick_vectors(place, tiny, parent, "es", tts, "mine")]
+
+    assert pick("some", "pico") == pick("some", "kokoro", "pico") == ["mine"]
+    assert pick(str(run), "kokoro", "pico") == [vector_folder(run, tts).name for tts in ("kokoro", "pico")]
+    with pytest.raises(UserError, match="others holds no vector for these pretrained weights"):
+        pick("others", "pico")
+
+
 def test_two_tts_take_the_mean_of_their_vectors_and_what_is_made_hides_no_run(run, tiny, home, capsys):  # noqa: F811
     parent = checkpoints.weights_hash(tiny)
     picked = vectorpick.pick_vectors("auto", tiny, parent, "es", ["pico", "kokoro"], "town")

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from safetensors.torch import save_file
 
-from syn2real_utils import audio, cli
+from syn2real_utils import audio, cli, doctor
 from tests.conftest import ROOT
 
 
@@ -172,6 +173,16 @@ def test_help_and_version_answer(capsys, home):
     for command in ("doctor", "run", "notebook", "evaluate", "transcribe", "export", "figures", "report"):
         status, out, _ = call(capsys, command, "--help")
         assert status == 0 and "Usage" in out
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, typer.Abort])
+def test_ctrl_c_says_how_to_go_on(error, home, capsys, monkeypatch):
+    def stop() -> None:
+        raise error
+
+    monkeypatch.setattr(doctor, "examine", stop)
+    code, _, err = call(capsys, "doctor")
+    assert code == 130 and err.strip() == "stopped; call again to go on"
 
 
 def test_doctor_says_what_is_lacking_and_speaks_json(home, capsys):

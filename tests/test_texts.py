@@ -5,8 +5,8 @@ import json
 import pytest
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.guess import guess_language, other_letters
-from syn2real_utils.texts import AGAIN, CONTROL, EMPTY, LONG, SILENT, TAGS, read_texts
+from syn2real_utils.guess import guess_language
+from syn2real_utils.texts import AGAIN, CONTROL, EMPTY, LONG, SILENT, TAGS, UNSAID, read_texts
 
 SPANISH = ["el perro de la casa", "los gatos y las vacas", "un pez en el agua del mar", "quiero que me lo digas ahora"]
 ENGLISH = ["the dog of the house", "what would you like to do with this", "they are not what he was looking for"]
@@ -40,6 +40,17 @@ def test_every_reason_is_told_with_its_line_and_text(tmp_path):
     assert report[0] == "line,reason,text" and "6,control characters,la\\x07vaca" in report and len(report) == 7
 
 
+def test_what_no_tts_says_is_dropped_and_a_broken_letter_can_be_told(tmp_path):
+    lines = ["собака", "日本酒 con hielo", "helado 🍦", "5 µg", "el 9º, a 20 °C y 2 €", "Æsir & Łódź", "¿qué?"]
+    lines += ["- una pizza", "**dos** pizzas", "# Menú", "pulse # o *"]
+    found = read_texts(written(tmp_path, "t.txt", "\n".join(lines)), "es")
+    assert [line for line, _ in found.kept] == [5, 6, 7, 11]
+    assert [reason for _, reason, _ in found.dropped] == [UNSAID] * 4 + [TAGS] * 3
+    assert [line for line, _ in read_texts(written(tmp_path, "t.txt", "собака\nкот\n犬\n"), "ru").kept] == [1, 2, 3]
+    broken = read_texts(written(tmp_path, "t.jsonl", '{"text":"a"}\n{"text":"b"}\n{"text":"\\ud800"}\n'), "es")
+    assert broken.report().splitlines()[-1] == f"3,{CONTROL},\\ud800"
+
+
 def test_numbers_said_alike_are_duplicates(tmp_path):
     found = read_texts(written(tmp_path, "t.txt", "5 perros\ncinco perros\nseis perros"), "es")
     assert [text for _, text in found.kept] == ["5 perros", "seis perros"]
@@ -70,6 +81,8 @@ def test_rows_are_those_that_a_tts_takes(tmp_path):
 
 ERRORS = {
     "missing": ("nope.txt", None, "no file .*nope.txt: expected the texts"),
+    "a folder": ("d.txt", None, "d.txt is a folder: expected a file"),
+    "another script": ("t.txt", "собака\nкот\n", r"0 usable texts of 2 \(dropped: 2 letters or signs .*right\?"),
     "another kind": ("t.docx", "x", "no list of texts by its name: expected .txt, .csv, .jsonl"),
     "empty": ("t.txt", " \n\n", "t.txt is empty"),
     "not UTF-8": ("t.txt", "el niño".encode("latin-1"), r"t.txt is not UTF-8 \(byte 5\): save it as UTF-8"),
@@ -93,6 +106,8 @@ ERRORS = {
 def test_bad_files_are_one_line(tmp_path, case):
     name, content, message = ERRORS[case]
     file = tmp_path / name if content is None else written(tmp_path, name, content)
+    if case == "a folder":
+        file.mkdir()
     with pytest.raises(UserError, match=message) as raised:
         read_texts(file, "es")
     assert len(str(raised.value).splitlines()) == 1
@@ -103,7 +118,6 @@ def test_another_language_is_warned_of_only_when_it_is_sure(tmp_path):
     assert guess_language(ENGLISH, "es") == "en" and guess_language(ENGLISH, "de") == "en"
     assert guess_language(SPANISH * 2, "es") is None and guess_language(ENGLISH, "en") is None
     assert guess_language(["doner kebab", "pizza margherita", "the end"], "de") is None, "product names"
-    assert other_letters(["собака", "кошка"], "es") and not other_letters(SPANISH, "es")
     assert guess_language(ENGLISH, "ca") is None, "no list of that language"
     lines = "\n".join(json.dumps({"text": text}) for text in ENGLISH)
     (warning,) = read_texts(written(tmp_path, "t.jsonl", lines), "es").warnings

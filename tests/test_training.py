@@ -160,6 +160,14 @@ def test_labels_pin_language_and_task_and_end(tiny):
         Whisper(tiny.folder, "xx", PART)
 
 
+def test_a_text_of_more_tokens_than_whisper_writes_is_named(tiny):
+    longest = "日" * 442 + " a"  # 444 tokens, and those of the prompt and the end
+    assert len(tiny.labels(longest)) == 448
+    tiny.check([longest, "perro " * 70])
+    with pytest.raises(UserError, match="the text '日+...' takes 449 tokens, Whisper writes 448 at most"):
+        tiny.check(["hola", longest + "."])
+
+
 def test_shorter_clips_of_a_batch_are_followed_by_silence():
     batch = stack([torch.ones(80, 4), torch.zeros(80, 2)])
     assert batch.shape == (2, 80, 4) and (batch[1, :, 2:] == -2.0).all()

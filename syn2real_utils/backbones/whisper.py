@@ -100,7 +100,15 @@ class Whisper:
         return mel.input_features[0]
 
     def check(self, texts: Sequence[str]) -> None:
-        """Nothing: its tokens write any text."""
+        """Raise UserError where a text is longer than the decoder can write; else its tokens write any."""
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        most = config.get("max_target_positions", 448) // LABEL_STEP * LABEL_STEP
+        for text in texts:
+            # a token is a byte or more: most texts need not even be tokenised
+            if len(text.encode()) >= most - len(self.prompt) and (tokens := len(self.labels(text))) > most:
+                raise UserError(
+                    f"the text '{text[:40]}...' takes {tokens} tokens, Whisper writes {most} at most: leave it out or divide it"
+                )
 
     def labels(self, text: str) -> torch.Tensor:
         """Tokens that the decoder learns to say for `text`: int64 (tokens,)."""
