@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, handover, hub, proof, recipe, selection, stages, vectorpick
+from syn2real_utils import checkpoints, handover, hub, origins, proof, recipe, selection, stages, vectorpick
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import UserError, names
@@ -230,7 +230,10 @@ def _kept(profile: Profile, adapted: Artifact, keep: float, domain: str) -> Arti
     if keep == 0:
         return adapted
     store, parent = Store(), stages.parent(profile)
-    origin = Lineage(kind="model", architecture=checkpoints.architecture(adapted.path), parent=parent)
+    licences = origins.lines([origins.origin(profile.backbone.name)])
+    origin = Lineage(
+        kind="model", architecture=checkpoints.architecture(adapted.path), parent=parent, licences=licences
+    )
 
     def save(into: Path) -> None:
         from syn2real_utils import training  # transformers takes seconds to import

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import batchnorm, checkpoints, machine, merging
+from syn2real_utils import batchnorm, checkpoints, machine, merging, origins
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.directions import Direction
@@ -346,7 +346,10 @@ def _finetune(
     judge = None if devel is None else Devel(model, devel, profile.evaluation.batch_size)
     begin = start.path if start else None
     finetune(model, examples, part, lineage.seed or 0, profile.threads, what, into, start=begin, judge=judge)
-    checkpoints.write_lineage(into, lineage)
+    before = checkpoints.read_lineage(begin) if begin else None
+    licences = origins.lines(origins.of_clips(profile, rows, judge is not None))
+    licences = tuple(dict.fromkeys([*(before.licences if before else ()), *licences]))
+    checkpoints.write_lineage(into, lineage.model_copy(update={"licences": licences}))
 
 
 def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:
