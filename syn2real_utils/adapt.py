@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, handover, hub, origins, proof, recipe, selection, stages, vectorpick
+from syn2real_utils import checkpoints, handover, hub, machine, origins, proof, recipe, selection, stages, vectorpick
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import GpuMemoryError, UserError, names
 from syn2real_utils.handover import Adapted
 from syn2real_utils.lineage import REAL, Lineage
 from syn2real_utils.order import Order
@@ -120,7 +120,13 @@ def adapt(
     )
     if push_to_hub:
         hub.check(push_to_hub)
-    made = _make(order)
+    try:
+        made = _make(order)
+    except GpuMemoryError as error:  # whose remedy names settings of a profile, which this command has not
+        raise UserError(
+            f"{error.what}: the GPU's memory does not suffice: take a smaller backbone, or {machine.LARGER}; what is finished "
+            "is kept"
+        ) from error
     found = _hand_over(order, made)
     if push_to_hub:
         say(f"pushed to {hub.push(found.path, push_to_hub, private)}")

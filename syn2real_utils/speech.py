@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import origins, text
+from syn2real_utils import machine, origins, text
 from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
@@ -210,7 +210,8 @@ def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
 def _listen(asr: str, language: str, clips: list[Path]) -> list[str]:
     from syn2real_utils.transcription import transcribe  # imports transformers, which takes seconds
 
-    return [transcript.text for transcript in transcribe(asr, clips, language)]
+    with machine.enough_memory(f"the ASR {asr} of a round trip"):
+        return [transcript.text for transcript in transcribe(asr, clips, language)]
 
 
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:

@@ -373,11 +373,12 @@ def _transcribe(
     torch.set_num_threads(profile.threads)
     asr = backbone(profile)
     size = min(profile.evaluation.batch_size, FULL_BATCH) if full else profile.evaluation.batch_size
-    heard = asr.load(model.path if model else None)
     clips = Clips.of(asr, rows.path, full)
     tau = vector(profile, spec) if spec else None
     hear = asr.hear if sure else asr.transcribe
-    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+    remedy = machine.lower("evaluation.batch_size", profile.evaluation.batch_size, size)
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"{remedy}; finished models stay"):
+        heard = asr.load(model.path if model else None)
         settle = batchnorm.settler(profile, model, asr) if tau and model else None
         texts = sweep(asr, heard, tau, lams, clips, size, settle, sure) if tau else {0.0: hear(heard, clips, size)}
     table = [
