@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, handover, hub, proof, recipe, selection, stages, vectorpick
+from syn2real_utils import checkpoints, handover, hub, machine, origins, proof, recipe, selection, stages, vectorpick
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import GpuMemoryError, UserError, names
 from syn2real_utils.guess import guess_language
 from syn2real_utils.handover import Adapted
 from syn2real_utils.lineage import REAL, Lineage
@@ -121,7 +121,13 @@ def adapt(
     )
     if push_to_hub:
         hub.check(push_to_hub)
-    made = _make(order)
+    try:
+        made = _make(order)
+    except GpuMemoryError as error:  # whose remedy names settings of a profile, which this command has not
+        raise UserError(
+            f"{error.what}: the GPU's memory does not suffice: take a smaller backbone, or {machine.LARGER}; what is finished "
+            "is kept"
+        ) from error
     found = _hand_over(order, made)
     if push_to_hub:
         say(f"pushed to {hub.push(found.path, push_to_hub, private)}")
@@ -235,7 +241,10 @@ def _kept(profile: Profile, adapted: Artifact, keep: float, domain: str) -> Arti
     if keep == 0:
         return adapted
     store, parent = Store(), stages.parent(profile)
-    origin = Lineage(kind="model", architecture=checkpoints.architecture(adapted.path), parent=parent)
+    licences = origins.lines([origins.origin(profile.backbone.name)])
+    origin = Lineage(
+        kind="model", architecture=checkpoints.architecture(adapted.path), parent=parent, licences=licences
+    )
 
     def save(into: Path) -> None:
         from syn2real_utils import training  # transformers takes seconds to import

@@ -4,6 +4,7 @@ An augmented clip stands in for the clean one, so that a model is trained in as 
 """
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 from syn2real_utils import audio, speech
 from syn2real_utils.corpora.base import read_audiofolder, write_audiofolder
 from syn2real_utils.errors import UserError
+from syn2real_utils.origins import LICENCE
 from syn2real_utils.profile import AugmentationPart, Profile
 from syn2real_utils.progress import track
 from syn2real_utils.store import Artifact, Store
@@ -36,6 +38,8 @@ def augmented(profile: Profile, tts: str, domain: str, how: str) -> Artifact:
             audio.write(into / row.file_name, wave * min(1.0, PEAK / max(np.abs(wave).max(), 1e-9)))
         rows = rows.assign(duration=[audio.duration(into / name) for name in rows.file_name])
         write_audiofolder(rows, into, synthetic=True)
+        if (clean.path / LICENCE).is_file():
+            shutil.copyfile(clean.path / LICENCE, into / LICENCE)
 
     return Store().build(speech.SYNTHETIC, f"{how}-{tts}-{profile.corpus.language}-{domain}", key, make)
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from syn2real_utils import machine
 from syn2real_utils.backbones.base import Backbone
 from syn2real_utils.backbones.clips import Clips, lengths
 from syn2real_utils.errors import UserError
@@ -46,7 +47,13 @@ def settler(profile: Profile, base: Artifact, backbone: Backbone) -> Callable[[n
     if rows is None:
         return None
     clips = Clips.of(backbone, rows.path)
-    return lambda model: re_estimate(backbone, model, clips, profile.training.batch_size)
+    size = profile.training.batch_size
+
+    def settle(model: nn.Module) -> None:
+        with machine.enough_memory("BatchNorm statistics", machine.lower("training.batch_size", size)):
+            re_estimate(backbone, model, clips, size)
+
+    return settle
 
 
 def settle_folder(profile: Profile, base: Artifact, backbone: Backbone, folder: Path) -> None:

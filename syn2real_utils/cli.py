@@ -11,7 +11,7 @@ import typer
 from syn2real_utils import __version__
 from syn2real_utils.cli_shared import Json, Out, Overwrite, Private, RepoId, as_json
 from syn2real_utils.cli_vector import vector
-from syn2real_utils.errors import JobError, UserError, disk_full
+from syn2real_utils.errors import JobError, UserError, disk_full, out_of_memory
 
 # Modules that import torch or transformers are imported by the command that needs them: `--help` answers at once.
 
@@ -282,6 +282,10 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if disk_full(error):
             _refuse(f"no space left on the disk: free some and call again ({error})".replace("\n", " "))
+        if out_of_memory(error):
+            _refuse(
+                "the GPU's memory does not suffice: use another GPU, or the processor alone (set CUDA_VISIBLE_DEVICES to nothing)"
+            )
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())

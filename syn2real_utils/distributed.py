@@ -24,7 +24,7 @@ from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import say
 from syn2real_utils.stopping import Devel, Judge
 from syn2real_utils.store import write_text_atomic
-from syn2real_utils.training import OUT_OF_MEMORY, fit
+from syn2real_utils.training import fit, less_memory
 
 CLIPS, JOB, REFUSED = "clips.f32", "job.json", "refused.txt"
 
@@ -73,7 +73,7 @@ def main(job: Path) -> None:
     clips = Clips.opened(job / CLIPS, settings["shapes"])
     examples = Examples(clips, [torch.tensor(labels, dtype=torch.long) for labels in settings["labels"]])
     try:
-        with machine.enough_memory(settings["what"], OUT_OF_MEMORY.format(part=part)):
+        with machine.enough_memory(settings["what"], less_memory(part)):
             start, devel = Path(settings["start"]) if settings["start"] else None, settings["devel"]
             how = settings["seed"], settings["threads"], settings["what"]
             judge = Devel(backbone, pd.DataFrame(devel["rows"]), devel["batch_size"]) if devel else None

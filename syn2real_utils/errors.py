@@ -7,8 +7,29 @@ class UserError(Exception):
     """Bad input: one line that names the thing, what was expected and what to do. The CLI prints it and exits 2."""
 
 
+class UnreachableError(UserError):
+    """A package cannot be had from here: another source may do."""
+
+
+class RevisionGoneError(UserError):
+    """The hub has a repository, but not, or no longer, the commit that is asked for."""
+
+
+class GpuMemoryError(UserError):
+    """A GPU's memory does not suffice for `what`; the message says which setting to lower."""
+
+    def __init__(self, message: str, what: str = ""):
+        super().__init__(message)
+        self.what = what
+
+
 class JobError(Exception):
     """Work that failed by a fault of ours and was shown where it failed: one line, exit status 1."""
+
+
+def user_errors() -> set[str]:
+    """Names of the user's errors: all that a kernel tells of one that was raised in it."""
+    return {UserError.__name__, *(kind.__name__ for kind in UserError.__subclasses__())}
 
 
 def disk_full(error: BaseException) -> bool:
@@ -16,6 +37,12 @@ def disk_full(error: BaseException) -> bool:
     return getattr(error, "errno", None) == errno.ENOSPC or any(
         said in str(error) for said in ("No space left", "os error 28")
     )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a GPU's memory is full, in whatever type a library raises it."""
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in said or "alloc_failed" in said)
 
 
 def names(values, most: int = 12) -> str:

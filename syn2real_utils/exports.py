@@ -21,7 +21,8 @@ from syn2real_utils.backbones import ggml
 from syn2real_utils.backbones.sources import WHISPER, check_folder, kind
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.lineage import LINEAGE
+from syn2real_utils.lineage import LINEAGE, read_lineage
+from syn2real_utils.progress import say
 
 # What is written for whom, and the types that the weights can have there.
 FORMATS = {"ctranslate2": ("float32", "float16", "int8"), "ggml": ("float16",)}
@@ -53,6 +54,8 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
     state = load_state(model)
     _check_state(model, state)
     if to == "ggml":
+        if (lineage := read_lineage(model)) and lineage.licences:
+            say(f"no card fits beside {out.name}: pass on that it is made of {'; '.join(lineage.licences)}")
         with _published_file(out, overwrite) as file:
             ggml.write(file, model, state)
         return

@@ -13,16 +13,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UnreachableError, UserError
 from syn2real_utils.progress import Progress, say
 from syn2real_utils.store import sha256
 
 PATIENCE = 30.0  # seconds without an answer
 PARTIAL_CONTENT, RANGE_BEYOND_END = 206, 416  # what a server answers to a request for the rest of a file
-
-
-class UnreachableError(UserError):
-    """A package cannot be had from here: another source may do."""
 
 
 def check_sha256(path: Path, expected: str) -> None:

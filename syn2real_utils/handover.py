@@ -13,10 +13,10 @@ from syn2real_utils import __version__, machine, proof
 from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.modelcard import CARD
-from syn2real_utils.origins import UNKNOWN
+from syn2real_utils.origins import Origin, lines
 from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.readyruns import base_model, data_of
-from syn2real_utils.readyvector import Data, ReadyVector
+from syn2real_utils.readyvector import ReadyVector
 from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
 from syn2real_utils.tensorfiles import published
@@ -179,7 +179,7 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "models": [] if page.scored is None else list(dict.fromkeys(page.scored.model)),
         "words": _words(page.scored, found.domain),
         "training": f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
-        "licences": "; ".join(dict.fromkeys(_licence(part) for part in made_of)),
+        "licences": "; ".join(lines(Origin(part.name, part.licence, part.noncommercial) for part in made_of)),
         "noncommercial": any(part.noncommercial for part in made_of),
         "version": __version__,
         "commit": machine.commit(),
@@ -203,10 +203,6 @@ def _gain(vector: Vector) -> str:
     whole = f"; measured with the whole vector, this one is of low rank {about.rank}{kept}" if about.rank else ""
     wers = f"from {about.wer_syn_target:.1f} to {about.wer_adapted:.1f} %"
     return f"{vector.name}: {size} ({100 * about.confidence:g} % interval), {wers} ({where}{whole})"
-
-
-def _licence(part: Data) -> str:
-    return f"{part.name}: see its source" if part.licence == UNKNOWN else f"{part.name} {part.licence}"
 
 
 def _words(scored: pd.DataFrame | None, domain: str) -> list[dict[str, object]]:

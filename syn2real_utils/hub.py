@@ -20,17 +20,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 
 from syn2real_utils import tensorfiles
-from syn2real_utils.errors import UserError, disk_full, names
+from syn2real_utils.errors import RevisionGoneError, UserError, disk_full, names
 from syn2real_utils.progress import say
 
 PULLED = ["*.safetensors", "*.json", "*.md"]  # no code, no pickle
 PUSHED = [*PULLED, "*.txt", "*.model", "*.jinja"]  # of a model also its tokenizer's other files
 SECONDS = 5.0  # to wait for the hub's first answer
 REFUSED = (401, 403)
-
-
-class RevisionGoneError(UserError):
-    """The hub has a repository, but not, or no longer, the commit that is asked for."""
 
 
 def check(repo_id: str) -> None:
@@ -102,7 +98,8 @@ def pull(
     with _one_line(f"fetch {repo_id}"):
         try:
             info = _api().repo_info(repo_id, revision=revision, repo_type=kind, timeout=SECONDS)
-            safe = any(sibling.rfilename.endswith(".safetensors") for sibling in info.siblings or ())
+            files = [sibling.rfilename for sibling in getattr(info, "siblings", None) or ()]
+            safe = any(name.endswith(".safetensors") for name in files)
             revision, patterns = info.sha, [*patterns, *(() if safe else otherwise)]
         except RevisionNotFoundError as error:
             raise RevisionGoneError(

@@ -33,6 +33,7 @@ class Lineage(BaseModel):
     protocol: str | None = None
     operation: Literal["subtract", "mean", "apply"] | None = None
     lam: float | None = None  # of an adapted model
+    licences: tuple[str, ...] = ()  # of what it is made of, each as origins.py says it
     parts: tuple["Lineage", ...] = ()  # what the operation took: (real, syn), the vectors, or (base, vector)
     code_version: str = __version__
 
@@ -105,6 +106,7 @@ def of_vector(operation: Literal["subtract", "mean"], origins: Named) -> Lineage
         shared["tts"] = parts[-1].speech
     return Lineage(
         kind="vector",
+        licences=_merged(parts),
         architecture=parts[0].architecture,
         parent=parent,
         domains=tuple(sorted({domain for part in parts for domain in part.domains})),
@@ -122,6 +124,11 @@ def of_adapted(base: Lineage, vector: Lineage, lam: float) -> Lineage:
             "operation": "apply",
             "lam": lam,
             "parts": (base, vector),
+            "licences": _merged([base, vector]),
             "code_version": __version__,
         }
     )
+
+
+def _merged(parts: Sequence[Lineage]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(line for part in parts for line in part.licences))

@@ -139,7 +139,8 @@ def _losses(
         if name in ("real_source", "syn_source"):
             parts = ((1.0, models[name]), (-1.0, models["pretrained"]))
         Direction(parts).vector().write_into(model.state_dict(), start, 1.0)
-        nats, tokens = asr.loss(model, examples, size)
+        with machine.enough_memory("the plane of losses", machine.lower("evaluation.batch_size", size)):
+            nats, tokens = asr.loss(model, examples, size)
         yield nats / tokens, tokens
     del model
     machine.give_back_memory()

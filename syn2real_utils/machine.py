@@ -14,11 +14,12 @@ from typing import Literal
 import torch
 
 from syn2real_utils import __version__
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import GpuMemoryError, out_of_memory
 
 Precision = Literal["float32", "bfloat16"]
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # glibc's malloc.h
 KEPT = 1 << 30  # bytes that may stay
+LARGER = "use a GPU with more memory, or the processor alone (set CUDA_VISIBLE_DEVICES to nothing)"
 PACKAGES = ("torch", "transformers", "datasets", "jiwer", "onnxruntime", "papermill", "snakemake")
 
 
@@ -83,12 +84,20 @@ def keep_memory() -> None:
 
 
 @contextlib.contextmanager
-def enough_memory(what: str, remedy: str) -> Iterator[None]:
+def enough_memory(what: str, remedy: str = LARGER) -> Iterator[None]:
     """Turn a GPU's lack of memory into the user's error; `remedy`: which setting to lower."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"{what}: the GPU's memory does not suffice: {remedy}") from error
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise GpuMemoryError(f"{what}: the GPU's memory does not suffice: {remedy}", what) from error
+
+
+def lower(setting: str, now: int, below: int | None = None) -> str:
+    """A remedy: a setting to lower (`below`: so far that it matters); where it cannot be lower, another GPU or none."""
+    below = now if below is None else below
+    return LARGER if below == 1 else f"lower {setting} below {below} (it is {now})"
 
 
 def give_back_memory() -> None:

@@ -7,7 +7,7 @@ import jinja2
 
 from syn2real_utils import __version__, machine, results, selection, stages, statistics, tables
 from syn2real_utils.lineage import architecture, read_lineage
-from syn2real_utils.origins import origin
+from syn2real_utils.origins import of_profile, origin, terms
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import DONE, write_text_atomic
 
@@ -36,7 +36,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
     scored = results.context_scores(profile, target, tts, seed)
     gap = statistics.context_gaps(scored, evaluation.bootstrap_samples, evaluation.confidence).iloc[0].to_dict()
     lineage = read_lineage(results.adapted_model(profile, target, tts, seed).path)
-    parts = (profile.backbone.name, profile.corpus.name, tts)
+    parts = of_profile(profile, [tts])
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         name=f"{target}-{tts}-s{seed}",
@@ -58,8 +58,8 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         version=__version__,
         commit=machine.commit(),
-        licences="; ".join(origin(part).line() for part in parts),
-        noncommercial=any(origin(part).noncommercial for part in parts),
+        terms=terms(parts),
+        noncommercial=any(part.noncommercial for part in parts),
     )
 
 

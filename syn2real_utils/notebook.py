@@ -19,7 +19,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from syn2real_utils.errors import JobError, UserError, names
+from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
 from syn2real_utils.store import home, write_text_atomic
 
@@ -119,7 +119,7 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
             ),
         )
     except PapermillExecutionError as error:
-        if error.ename in ("UserError", "UnreachableError"):
+        if error.ename in user_errors():
             partial.unlink(missing_ok=True)
             raise UserError(error.evalue) from error
         failed = out.with_suffix(".failed.ipynb")

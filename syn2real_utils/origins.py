@@ -1,15 +1,27 @@
-"""What a model or a vector is made of, and under whose licence; data/README.md has the sources."""
+"""What a model, a vector or synthetic speech is made of, and under whose licence; data/README.md has the sources.
 
+The one place that knows: cards, results, reports, lineages and LICENCE.txt say what stands here.
+"""
+
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from syn2real_utils import hubnames
+from syn2real_utils.profile import ARCTIC, SOURCE, Profile
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+LICENCE = "LICENCE.txt"  # beside speech and x-vectors
 LICENCE_IDS = {"GPL-2": "gpl-2.0"}  # licences whose name on the Hugging Face hub is not their own in small letters
+UNKNOWN = "not known here"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Weights, recordings or a TTS engine."""
+    """Weights, recordings, texts or a TTS engine."""
 
     name: str
     licence: str
@@ -18,32 +30,91 @@ class Origin:
 
     def line(self) -> str:
         """Name and licence, for people."""
-        return f"{self.name} {self.licence}" if self.licence != UNKNOWN else f"{self.name}: see its source"
+        if self.licence == UNKNOWN:
+            return f"{self.name}: see its source"
+        return f"{self.name} {self.licence}" + (" (not for commercial use)" if self.noncommercial else "")
 
     def licence_id(self) -> str:
         """The licence as the hub's model cards name it."""
         return "other" if self.licence == UNKNOWN else LICENCE_IDS.get(self.licence, self.licence.lower())
 
 
-UNKNOWN = "not known here"
 ORIGINS = {
     "base": Origin("Whisper base", "MIT", hub="openai/whisper-base"),
     "tiny.en": Origin("Whisper tiny.en", "MIT", hub="openai/whisper-tiny.en"),
     "tuxpaint": Origin("recordings of Tux Paint", "GPL-2"),
     "asterisk": Origin("prompts of Asterisk", "CC-BY-SA-3.0"),  # those in Italian and Russian: CC-BY-3.0
     "slurp": Origin("recordings of SLURP", "CC-BY-NC-4.0", noncommercial=True),
+    "folder": Origin("the user's own recordings", UNKNOWN),
     "kokoro": Origin("Kokoro-82M", "Apache-2.0"),
     "pico": Origin("SVOX Pico", "Apache-2.0"),
     "bark": Origin("Bark", "MIT", hub="suno/bark"),
     "speecht5": Origin("SpeechT5 and its HiFi-GAN", "MIT", hub="microsoft/speecht5_tts"),
 }
+TEXTS = {  # of corpora whose recordings have another licence or name
+    "tuxpaint": Origin("texts of Tux Paint", "GPL-2"),
+    "asterisk": Origin("texts of the prompts of Asterisk", "CC-BY-SA-3.0"),
+    "slurp": Origin("texts of SLURP", "CC-BY-4.0"),
+    "folder": Origin("the user's own texts", UNKNOWN),
+}
+VOICES = Origin("voices of the user's own clips", UNKNOWN)
 
 
 def origin(name: str) -> Origin:
-    """Of a backbone, corpus or TTS engine by the name that a profile gives it; one that we do not know keeps its name."""
+    """Of a backbone, corpus or TTS engine by the name that a profile gives it; one that we do not know keeps its name.
+
+    Of a folder only the last part of its path is told, for what is made of it may go elsewhere.
+    """
     repository = name.partition("@")[0]
     if known := ORIGINS.get(name) or ORIGINS.get(repository.removeprefix("openai/whisper-")):
         return known
     if listed := hubnames.HUB.get(repository):
         return Origin(repository, listed.licence, hub=repository)
-    return Origin(name, UNKNOWN)
+    on_hub = name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    return Origin(name if on_hub else Path(name).name, UNKNOWN)
+
+
+def of_profile(profile: Profile, engines: Sequence[str] | None = None) -> tuple[Origin, ...]:
+    """What a run is made of, or what of it is made with some of its TTS engines: real speech is part of tau."""
+    spoken = [part.name for part in profile.tts] if engines is None else engines
+    return (*_trained(profile, real=True), *of_synthetic(profile, spoken))
+
+
+def of_clips(profile: Profile, rows: "pd.DataFrame", judged: bool = False) -> tuple[Origin, ...]:
+    """What a model is made of that was trained on clips.
+
+    Args:
+        profile: of the run.
+        rows: the clips; synthetic ones have an `engine`.
+        judged: real speech of the corpus chose its checkpoint.
+    """
+    engines = sorted(set(rows.engine.dropna())) if "engine" in rows else []
+    real = judged or "engine" not in rows or bool(rows.engine.isna().any())
+    return (*_trained(profile, real), *of_synthetic(profile, engines))
+
+
+def of_synthetic(profile: Profile, engines: Sequence[str]) -> tuple[Origin, ...]:
+    """What synthetic speech is made of: texts, engines, and recordings where their voices are the speakers'."""
+    voices = {part.speakers for part in profile.tts if part.name in engines} - {None, ARCTIC}
+    found = [TEXTS.get(profile.corpus.name, origin(profile.corpus.name))] if engines else []
+    found += [origin(engine) for engine in engines]
+    if SOURCE in voices:
+        found += [origin(profile.corpus.name)]
+    return tuple(dict.fromkeys([*found, *([VOICES] if voices - {SOURCE} else [])]))
+
+
+def lines(parts: Iterable[Origin]) -> tuple[str, ...]:
+    """Each part once, as a lineage holds it."""
+    return tuple(dict.fromkeys(part.line() for part in parts))
+
+
+def terms(parts: Iterable[Origin]) -> list[str]:
+    """What binds something that is made of these parts, for people: a sentence or two."""
+    parts = list(dict.fromkeys(parts))
+    strict = [part.name for part in parts if part.noncommercial]
+    said = f"Weights, TTS and speech have licences of their own, which bind what is made of them: {'; '.join(lines(parts))}."
+    return [said, *([f"Not for commercial use: {' and '.join(strict)} forbid it."] if strict else [])]
+
+
+def _trained(profile: Profile, real: bool) -> list[Origin]:
+    return [origin(profile.backbone.name), *([origin(profile.corpus.name)] if real else [])]

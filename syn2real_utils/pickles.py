@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from syn2real_utils import hub, hubnames, tensorfiles
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import UserError, names, out_of_memory
 from syn2real_utils.progress import say
 
 PICKLES = {"pytorch_model.bin": "model.safetensors", "embedding_model.ckpt": "embedding_model.safetensors"}
@@ -79,9 +79,9 @@ def opening(folder: Path) -> Iterator[None]:
     """Turn what damaged files raise into the user's one line."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except (pickle.UnpicklingError, SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise UserError(f"cannot open the model in {folder}: {said}: fetch it again") from error
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from syn2real_utils.errors import UserError, names
 
 FOLDER = Path(__file__).parent / "profiles"
+ARCTIC, SOURCE = "cmu-arctic", "source"  # whose x-vectors are the speakers of a TTS; anything else is a folder of clips
 Count = Annotated[int, Field(gt=0)]
 Length = Annotated[float, Field(gt=0)]
 Span = tuple[Length, Length]  # metres, from and to

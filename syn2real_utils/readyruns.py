@@ -7,17 +7,15 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import selection, statistics, tables
-from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import LINEAGE
-from syn2real_utils.origins import UNKNOWN, origin
+from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.readyvector import About, Data, ReadyVector, lineage_of
 from syn2real_utils.store import DONE, sha256
 from syn2real_utils.tensorfiles import VECTOR
 
 PROFILE, RUN = "profile.yaml", "run.json"  # of a run
-OWN = "the user's own recordings"  # what a corpus of one's own is called outside
 
 
 def of_run(folder: Path) -> list[ReadyVector]:
@@ -76,14 +74,14 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
 
 def base_model(name: str) -> str:
     """A backbone as others know it: its name on the hub, or of a local folder the last part of its path."""
-    return origin(name).hub or (name if HUB_NAME.fullmatch(name) else Path(name).name)
+    found = origin(name)
+    return found.hub or found.name
 
 
 def data_of(name: str) -> Data:
     """A backbone, corpus or TTS engine by the name that a profile gives it, as others may know it."""
     found = origin(name)
-    shown = OWN if name == "folder" else base_model(name) if found.licence == UNKNOWN else found.name
-    return Data(name=shown, licence=found.licence, noncommercial=found.noncommercial)
+    return Data(name=found.name, licence=found.licence, noncommercial=found.noncommercial)
 
 
 def _row(folder: Path, table: str, target: str, tts: str, seed: int, lam: float | None = None) -> pd.Series:

@@ -28,6 +28,7 @@ from syn2real_utils import (
     versus,
 )
 from syn2real_utils.errors import UserError, names
+from syn2real_utils.origins import of_profile, terms
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import home, write_text_atomic
 
@@ -73,6 +74,7 @@ def redraw(folder: Path) -> list[Path]:
     if (beside := paper_table(folder)) is not None:
         _write(folder, "paper", beside)
         shown += [f"## {beside.attrs['title']}", tables.as_markdown(beside)]
+    shown += ["## Licences", *terms(of_profile(profile))]
     write_text_atomic(_tables(folder) / "results.md", "\n\n".join(shown) + "\n")
     needs = NEEDS | {name: name for name in extras.row_names(profile)}
     drawn = {
@@ -271,6 +273,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         strange=strange,
         notebooks=sorted(path.name for path in (folder / "notebooks").glob("*.html")),
         about=about,
+        terms=terms(of_profile(profile)),
     )
     write_text_atomic(folder / "report.html", page)
     return folder / "report.html"

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import text
+from syn2real_utils import machine, origins, text
 from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile, TtsPart
-from syn2real_utils.store import DONE, Artifact, Store, fingerprint
+from syn2real_utils.store import DONE, Artifact, Store, fingerprint, write_text_atomic
 from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
 
@@ -174,9 +174,13 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
         key["model"] = files
     listen = partial(_listen, part.round_trip.asr, language) if part.round_trip else None
     label = f"{tts}-{language}-{rows.domain.iloc[0]}"
-    return store.build(
-        SYNTHETIC, label, key, lambda into: synthesize(rows, settled, language, store, into, profile.threads, listen)
-    )
+
+    def make(into: Path) -> None:
+        synthesize(rows, settled, language, store, into, profile.threads, listen)
+        said = origins.terms(origins.of_synthetic(profile, [tts]))
+        write_text_atomic(into / origins.LICENCE, "\n".join(said) + "\n")
+
+    return store.build(SYNTHETIC, label, key, make)
 
 
 def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
@@ -186,9 +190,11 @@ def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
     """
     if part.speakers in (None, speakers.ARCTIC):
         return part
+    source = origins.VOICES
     if part.speakers != speakers.SOURCE:
         clips = speakers.clips_of_folder(Path(str(part.speakers)))
     else:
+        source = origins.origin(profile.corpus.name)
         rows = real_rows(profile)
         rows = rows[~rows.domain.isin(profile.targets) & rows.split.isin(["", "train"]) & (rows.speaker != "")]
         clips = {str(name): [Path(path) for path in group.path] for name, group in rows.groupby("speaker")}
@@ -197,14 +203,15 @@ def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
                 f"TTS '{part.name}' has speakers: source, but no clip with a known speaker lies outside the targets "
                 f"{names(profile.targets)}: name a folder of clips, or {speakers.ARCTIC}"
             )
-    found = speakers.from_clips(clips, Store(), part.model)
+    found = speakers.from_clips(clips, Store(), part.model, source)
     return part.model_copy(update={"speakers": str(found.path)})
 
 
 def _listen(asr: str, language: str, clips: list[Path]) -> list[str]:
     from syn2real_utils.transcription import transcribe  # imports transformers, which takes seconds
 
-    return [transcript.text for transcript in transcribe(asr, clips, language)]
+    with machine.enough_memory(f"the ASR {asr} of a round trip"):
+        return [transcript.text for transcript in transcribe(asr, clips, language)]
 
 
 def synthetic_rows(profile: Profile, tts: str, domains: Sequence[str]) -> pd.DataFrame:

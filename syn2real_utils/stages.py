@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import batchnorm, checkpoints, machine, merging
+from syn2real_utils import batchnorm, checkpoints, machine, merging, origins
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.directions import Direction
@@ -346,7 +346,10 @@ def _finetune(
     judge = None if devel is None else Devel(model, devel, profile.evaluation.batch_size)
     begin = start.path if start else None
     finetune(model, examples, part, lineage.seed or 0, profile.threads, what, into, start=begin, judge=judge)
-    checkpoints.write_lineage(into, lineage)
+    before = checkpoints.read_lineage(begin) if begin else None
+    licences = origins.lines(origins.of_clips(profile, rows, judge is not None))
+    licences = tuple(dict.fromkeys([*(before.licences if before else ()), *licences]))
+    checkpoints.write_lineage(into, lineage.model_copy(update={"licences": licences}))
 
 
 def _model_label(speech: str, domains: tuple[str, ...], seed: int, held_out: int | None) -> str:
@@ -370,11 +373,12 @@ def _transcribe(
     torch.set_num_threads(profile.threads)
     asr = backbone(profile)
     size = min(profile.evaluation.batch_size, FULL_BATCH) if full else profile.evaluation.batch_size
-    heard = asr.load(model.path if model else None)
     clips = Clips.of(asr, rows.path, full)
     tau = vector(profile, spec) if spec else None
     hear = asr.hear if sure else asr.transcribe
-    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"lower evaluation.batch_size (now {size})"):
+    remedy = machine.lower("evaluation.batch_size", profile.evaluation.batch_size, size)
+    with machine.enough_memory(f"transcripts of {len(clips)} clips", f"{remedy}; finished models stay"):
+        heard = asr.load(model.path if model else None)
         settle = batchnorm.settler(profile, model, asr) if tau and model else None
         texts = sweep(asr, heard, tau, lams, clips, size, settle, sure) if tau else {0.0: hear(heard, clips, size)}
     table = [

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
+from syn2real_utils import machine
 from syn2real_utils.backbones.base import Backbone
 from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.evaluation import score
@@ -31,7 +32,8 @@ class Devel:
     def __call__(self, model: torch.nn.Module) -> float:
         """In percent."""
         self._clips = self._clips or Clips.of(self.backbone, self.rows.path)
-        said = self.backbone.transcribe(model, self._clips, self.batch_size)
+        with machine.enough_memory("the devel part", machine.lower("evaluation.batch_size", self.batch_size)):
+            said = self.backbone.transcribe(model, self._clips, self.batch_size)
         return corpus_wer(score(self.rows, said, self.backbone.language))
 
 

@@ -24,10 +24,6 @@ from syn2real_utils.stopping import EarlyStopping, Judge
 from syn2real_utils.tensorfiles import INDEX
 
 POOL = 8  # batches whose clips are sorted by length together
-OUT_OF_MEMORY = (
-    "lower training.batch_size (now {part.batch_size}) and raise training.gradient_accumulation (now "
-    "{part.gradient_accumulation}) by the same factor, or set training.gradient_checkpointing"
-)
 
 
 def plan_batches(
@@ -92,9 +88,22 @@ def finetune(
 
         distributed.finetune(backbone, examples, part, seed, threads, what, into, start, judge)
     else:
-        with machine.enough_memory(what, OUT_OF_MEMORY.format(part=part)):
+        with machine.enough_memory(what, less_memory(part)):
             fit(backbone, examples, part, seed, threads, what, into, callbacks, start, judge)
     machine.give_back_memory()  # without a collection two models and their optimisers meet in memory
+
+
+def less_memory(part: TrainingPart) -> str:
+    """Which settings let a fine-tune do with less memory, and what becomes of the models that are finished."""
+    ways = []
+    if not part.gradient_checkpointing:
+        ways.append("set training.gradient_checkpointing (finished models stay)")
+    if part.batch_size > 1:
+        ways.append(
+            f"lower training.batch_size (now {part.batch_size}) and raise training.gradient_accumulation (now "
+            f"{part.gradient_accumulation}) by the same factor (all models are made anew)"
+        )
+    return ", or ".join(ways) or machine.LARGER
 
 
 def fit(

@@ -11,7 +11,17 @@ import torch
 from transformers import TrainerCallback, pipeline
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
-from syn2real_utils import batchnorm, checkpoints, exports, stages, standalone, stopping, training, transcription
+from syn2real_utils import (
+    batchnorm,
+    checkpoints,
+    exports,
+    machine,
+    stages,
+    standalone,
+    stopping,
+    training,
+    transcription,
+)
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import Example, open_backbone
 from syn2real_utils.backbones.ctc import CTC
@@ -294,7 +304,11 @@ def test_too_little_gpu_memory_names_the_settings_and_writes_no_model(made, clip
     asr = made["rotary"]
     with pytest.raises(UserError, match="lower training.batch_size .now 2. and raise training.gradient_accum") as said:
         training.finetune(asr, examples(asr, clips), TRAIN, 0, 1, "tiny", tmp_path / "out", [OutOfMemory()])
-    assert len(str(said.value).splitlines()) == 1 and "gradient_checkpointing" in str(said.value)
+    assert len(str(said.value).splitlines()) == 1
+    assert "set training.gradient_checkpointing (finished models stay), or lower" in str(said.value)
+    assert "checkpointing" not in training.less_memory(TRAIN.model_copy(update={"gradient_checkpointing": True}))
+    least = TRAIN.model_copy(update={"gradient_checkpointing": True, "batch_size": 1})
+    assert training.less_memory(least) == machine.LARGER, "nothing is left to lower"
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 

@@ -45,6 +45,8 @@ def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
         + [f"{n}.csv" for n in ("hallucinations", "quality", "anatomy", "words")]
         + ["results.md"]
     )
+    said = (run / "tables" / "results.md").read_text(encoding="utf-8")
+    assert "recordings of Tux Paint GPL-2" in said and "commercial" not in said
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     report.redraw(run)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

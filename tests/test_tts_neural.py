@@ -148,9 +148,7 @@ def test_without_memory_for_a_batch_the_setting_is_named_and_finished_clips_stay
     rows, voices = texts("a bad cab", "hello there", "an egg", "he fed a dog"), ["en_speaker_0", "en_speaker_1"]
     own = part("bark", models, voices=voices)
     monkeypatch.setattr(Bark, "speak_batch", short_of_memory)
-    message = (
-        r"2 texts at once: lower batch_size of TTS 'bark' \(it is 4\) and call again; the 2 clips that are finished"
-    )
+    message = r"2 texts at once: the GPU's memory .*: lower batch_size of TTS 'bark' below 2 \(it is 4\) and call again; the 2 clips"
     with pytest.raises(UserError, match=message):
         base.synthesize(rows, own, "en", Store(tmp_path), tmp_path / "a")
     finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("*.wav")}

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from syn2real_utils import fetch, hubnames
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import RevisionGoneError, UserError, names
 from syn2real_utils.progress import say
 from syn2real_utils.store import Store, write_text_atomic
 
@@ -112,8 +112,8 @@ def resolve(name: str, store: Store) -> Path:
         return found
     if short := carried(name):
         return store.build(KIND, f"whisper-{short}", _carried_key(short), lambda into: _from_packages(short, into)).path
-    repository, _, revision = name.partition("@")
-    revision = revision or hubnames.pinned(repository)
+    repository, _, asked = name.partition("@")
+    revision = asked or hubnames.pinned(repository)
     key = {"source": "hub", "name": repository, "revision": revision}
     label = repository.replace("/", "-")
     return store.build(KIND, label, key, lambda into: _from_hub(repository, revision, into)).path
@@ -243,11 +243,11 @@ def _reachable(short: str, download: Path) -> Container:
 
 
 def _from_hub(repository: str, revision: str | None, into: Path) -> None:
-    from syn2real_utils import hub, pickles  # which import torch
+    from syn2real_utils import pickles  # imports torch
 
     try:
         snapshot = pickles.pull(repository, revision, HUB_FILES)
-    except hub.RevisionGoneError as error:
+    except RevisionGoneError as error:
         raise UserError(f"{error}: name another as {repository}@COMMIT, or use {_instead()}") from error
     except UserError as error:
         raise UserError(f"{error}: use {_instead()}") from error

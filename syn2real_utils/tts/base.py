@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from syn2real_utils import audio
+from syn2real_utils import audio, machine
 from syn2real_utils.corpora.base import clip_name, write_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import TtsPart
@@ -103,7 +103,8 @@ def load_engine(part: TtsPart, store: Store) -> Engine:
     Raises:
         UserError: unknown TTS, or its weights cannot be had.
     """
-    return _engine_class(part.name)(store, part)
+    with machine.enough_memory(f"TTS '{part.name}'"):
+        return _engine_class(part.name)(store, part)
 
 
 def schedule(rows: pd.DataFrame, part: TtsPart, voices: list[str], language: str, engine: Engine) -> pd.DataFrame:
@@ -248,16 +249,10 @@ def _render_batches(engine: BatchEngine, missing: list[Any], into: Path) -> None
             batches.append([clip])
     done = 0
     for batch in track(batches, f"speak batches of {engine.batch_size} with {engine.name}"):
-        try:
+        left = f"the {done} clips that are finished are kept" if done else "nothing was finished"
+        remedy = machine.lower(f"batch_size of TTS '{engine.name}'", engine.batch_size, len(batch))
+        with machine.enough_memory(f"{len(batch)} texts at once", f"{remedy} and call again; {left}"):
             waves, rate = engine.speak_batch([Saying(clip.spoken, clip.voice, clip.seed) for clip in batch])
-        except RuntimeError as error:  # torch's own kind is one of it
-            if "out of memory" not in str(error):
-                raise
-            left = f"the {done} clips that are finished are kept" if done else "nothing was finished"
-            raise UserError(
-                f"out of GPU memory with {len(batch)} texts at once: lower batch_size of TTS '{engine.name}' (it is "
-                f"{engine.batch_size}) and call again; {left}"
-            ) from error
         for clip, wave in zip(batch, waves, strict=True):
             write_clip(into / clip.file_name, wave, rate)
         done += len(batch)

@@ -6,8 +6,8 @@ Engines read safetensors alone. What is published as PyTorch's pickle is turned 
 from collections.abc import Sequence
 from pathlib import Path
 
-from syn2real_utils import hub, hubnames, pickles
-from syn2real_utils.errors import UserError
+from syn2real_utils import hubnames, pickles
+from syn2real_utils.errors import RevisionGoneError, UserError
 from syn2real_utils.store import Store
 
 KIND = "data/tts"
@@ -69,7 +69,7 @@ def _fetch(name: str, patterns: Sequence[str], into: Path) -> None:
     known = hubnames.HUB.get(name)
     try:
         snapshot = pickles.pull(name, hubnames.pinned(name), patterns, known.kind if known else "model")
-    except hub.RevisionGoneError as error:
+    except RevisionGoneError as error:
         raise UserError(
             f"{error}: name a folder with a copy of {name} as `model` of the TTS (see data/README.md), or use kokoro or pico"
         ) from error

@@ -16,13 +16,12 @@ from safetensors.numpy import load_file, save_file
 from syn2real_utils import audio, pickles
 from syn2real_utils.corpora.base import METADATA, read_metadata
 from syn2real_utils.errors import UserError
-from syn2real_utils.profile import TtsPart
+from syn2real_utils.origins import LICENCE, Origin, terms
+from syn2real_utils.profile import ARCTIC, SOURCE, TtsPart
 from syn2real_utils.progress import say, track
-from syn2real_utils.store import Artifact, Store, sha256
+from syn2real_utils.store import Artifact, Store, sha256, write_text_atomic
 from syn2real_utils.tts import snapshots
 
-ARCTIC = "cmu-arctic"
-SOURCE = "source"
 ARCTIC_SPEAKERS = ("awb", "bdl", "clb", "jmk", "ksp", "rms", "slt")
 ARCTIC_FILE = "spkrec-xvect.zip"  # one .npy for each of about 1,132 utterances of each speaker
 ARCTIC_NAME = re.compile(r"cmu_us_(\w+?)_arctic-.*\.npy$")
@@ -72,13 +71,16 @@ def clips_of_folder(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def from_clips(clips: Mapping[str, Sequence[Path]], store: Store, model: str | None = None) -> Artifact:
+def from_clips(
+    clips: Mapping[str, Sequence[Path]], store: Store, model: str | None = None, source: Origin | None = None
+) -> Artifact:
     """The x-vectors of speakers' own clips, kept in the store.
 
     Args:
         clips: speaker -> clips; the longest `MOST_CLIPS` are taken.
         store: where they are kept.
         model: local folder that may hold the encoder, as `snapshots.resolve` takes it.
+        source: what the clips are, whose licence is noted beside the x-vectors.
 
     Raises:
         UserError: no speaker has a clip of `SHORTEST`, or the encoder cannot be had.
@@ -105,6 +107,8 @@ def from_clips(clips: Mapping[str, Sequence[Path]], store: Store, model: str | N
             for name, paths in track(list(taken.items()), "x-vectors")
         }
         save_file(table, into / FILE)
+        if source:
+            write_text_atomic(into / LICENCE, "\n".join(terms([source])) + "\n")
 
     return store.build("data/tts", "speakers", key, make)
 
