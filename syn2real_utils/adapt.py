@@ -25,6 +25,7 @@ from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.progress import say
 from syn2real_utils.store import Artifact, Store
 from syn2real_utils.vectorpick import DEVEL, Scaling, Vector
+from syn2real_utils.verdict import verdict
 
 FORMAT = 1  # raise it when `_kept` would make something else
 
@@ -43,6 +44,7 @@ class Made:
     known: int = 0  # clips of --devel whose text was trained on
     real: pd.DataFrame | None = None
     scored: pd.DataFrame | None = None  # rows of `proof.scores`
+    heard: pd.DataFrame | None = None  # rows of `proof.on_synthetic`, where nothing is scored
 
     def models(self) -> dict[str, Artifact | None]:
         """What is compared; None is `pretrained`."""
@@ -152,7 +154,7 @@ def _make(order: Order) -> Made:
     if scored is not None and heard is not None:
         proof.check_apart(scored, heard)
     own = None if scored is None else _own(scored, order.domain)
-    orders.tell_cost(order, 0 if heard is None else len(heard), 0 if scored is None else len(scored))
+    orders.tell_cost(order, 0 if heard is None else len(heard), proof.SAMPLE if scored is None else len(scored))
     texts = order.texts.rows(order.domain)
     synthetic = _speak(profile, texts)
     clips = _usable(synthetic, order.texts.file)
@@ -171,19 +173,25 @@ def _make(order: Order) -> Made:
     if devel and scored is not None and own is not None:
         made.known = proof.known_texts(own, texts, profile.corpus.language)
         made.scored = proof.scores(devel, made.models(), scored)
+    else:
+        made.heard = proof.on_synthetic(profile, adapted, clips)
     return made
 
 
 def _hand_over(order: Order, made: Made) -> Adapted:
     """Write the folder, and say go or no-go."""
     own = None if made.scored is None else proof.of_domain(made.scored, order.domain)
-    rates = None if own is None else proof.rates(own)
+    measured = made.heard if own is None else own
+    assert measured is not None, "one of the two was heard"
+    table = proof.rates(measured)
+    rates, synthetic = (None, table) if own is None else (table, None)
     changes = None if own is None else proof.changes(own)
     domains = None if made.scored is None else proof.by_domain(made.scored)
-    go, reason = handover.verdict(order.vector, made.picked, made.scaling.lam, order.keep, changes)
+    before = float(table.set_index("model").wer["pretrained"])
+    go, reason = verdict(order.vector, made.picked, made.scaling.lam, order.keep, changes, before)
     found = Adapted(
         order.out.resolve(), order.domain, order.texts, int((made.synthetic.quality == "ok").sum()), tuple(made.picked),
-        made.scaling.lam, made.scaling.how, go, reason, rates, changes, domains,
+        made.scaling.lam, made.scaling.how, go, reason, rates, changes, domains, synthetic,
     )  # fmt: skip
     page = handover.Page(
         order.profile, found, made.training, order.keep, made.synthetic, made.scored, made.known,

@@ -6,8 +6,8 @@ rows are committed, it shows those; else it computes.
 """
 
 import gzip
-import json
 import shutil
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def told(profile: Profile) -> str:
     place = folder(profile)
     if place is None:
         return f"{profile.name}: computed on this machine"
-    about = json.loads((place / report.MANIFEST).read_text(encoding="utf-8"))
+    about = report.manifest(place, "machine", "commit")
     return (
         f"{profile.name}: no run here, so these are the committed rows of {place.relative_to(home())}/ ({about['machine']}, "
         f"commit {about['commit']}); 'syn2real run {profile.name}' computes them"
@@ -99,7 +99,10 @@ def _copy(file: Path, into: Path, may_shrink: bool) -> Path:
 
 @lru_cache(maxsize=16)
 def _read(file: Path, _: int) -> pd.DataFrame:
-    return tables.read_csv(file)
+    try:
+        return tables.read_csv(file)
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas raises kinds of ValueError
+        raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}): restore it with git") from error
 
 
 def _asks(profile: Profile) -> dict:

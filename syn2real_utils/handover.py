@@ -1,8 +1,6 @@
 """What `syn2real adapt` hands over: a model folder with card, lineage and report, and one line, go or no-go."""
 
-import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,8 @@ from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
 from syn2real_utils.tensorfiles import published
 from syn2real_utils.texts import Texts
-from syn2real_utils.vectorpick import NONE, Vector, expected_change, promised_change, recorded_lam
+from syn2real_utils.vectorpick import Vector
+from syn2real_utils.verdict import change
 
 TEMPLATES = Path(__file__).parent / "templates"
 CARD_TEMPLATE, REPORT_TEMPLATE = "adapted_card.md", "adapted_report.md"
@@ -46,6 +45,7 @@ class Adapted:
     wer: pd.DataFrame | None  # with --devel: `proof.RATES`
     changes: pd.DataFrame | None  # with --devel: `proof.CHANGES`
     domains: pd.DataFrame | None  # with --devel of several domains: `proof.by_domain`
+    synthetic: pd.DataFrame | None = None  # without --devel: `proof.RATES` on some of the synthetic clips
 
     def line(self) -> str:
         """Go or no-go, with the reason."""
@@ -64,45 +64,6 @@ class Page:
     scored: pd.DataFrame | None  # rows of `proof.scores`
     known: int  # scored clips whose text was trained on
     real: int  # real clips of the rival
-
-
-def verdict(
-    choice: str, picked: Sequence[Vector], lam: float, keep: float, changes: pd.DataFrame | None
-) -> tuple[bool, str]:
-    """Whether to use the model, and why, in one line.
-
-    The user's own real clips say it where there are any; else what the vector did where it was made.
-    """
-    if changes is not None:
-        row = changes[(changes.model == "adapted") & (changes.baseline == "pretrained")].iloc[0]
-        told = f"on your real clips adapted makes {change(row.relative_change, row.ci_low, row.ci_high)} errors against pretrained"
-        if row.ci_high < 0:
-            return True, told
-        return False, f"{told}: it is not surely better, keep pretrained or give more texts"
-    if not picked:
-        why = "no vector was asked for" if choice == NONE else "no vector was found"
-        gap = "so this is syn_target, whose gap to real speech is open"
-        return False, f"{why}, {gap}: make one with 'syn2real run', or prove this with --devel"
-    promised = promised_change(picked)
-    if promised is None:
-        return (
-            False,
-            "the vector does not say how adapted compares with pretrained where it was made: prove it with --devel",
-        )
-    which = "the vector" if len(picked) == 1 else "each of the vectors alone"
-    told = f"where {which} was made, WER changed by {_range(promised)} against pretrained"
-    if (expected := expected_change(picked)) is not None:
-        told += f" (against syn_target by {_range(expected)})"
-    if promised[1] >= 0:
-        return False, f"{told}: not surely better, prove it with --devel"
-    low_rank = any(isinstance(vector, ReadyVector) and vector.about.form != "full" for vector in picked)
-    if keep or low_rank or lam != recorded_lam(picked):
-        return True, f"{told}, whole, at its own lam and without --keep: prove this one with --devel"
-    return True, told
-
-
-def _range(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:+.1f} to {interval[1]:+.1f} %"
 
 
 def write(page: Page, adapted: Artifact, joint: Artifact | None, overwrite: bool) -> None:
@@ -130,6 +91,12 @@ def told(page: Page) -> list[str]:
             f"  {row.model} ({row.context}): WER {row.wer:.1f} % [{row.ci_low:.1f}, {row.ci_high:.1f}]"
             for row in found.wer.itertuples()
         ]
+    if found.synthetic is not None:
+        pretrained, own, full = found.synthetic.wer
+        lines.append(
+            f"on {found.synthetic.n_utterances[0]} of the synthetic clips: WER {pretrained:.1f} % pretrained, {own:.1f} % adapted "
+            f"({full:.1f} % at 30 s), which was trained on them: no proof for real speech"
+        )
     if found.domains is not None:
         lines += [
             f"  {row.domain}: WER {row.pretrained:.1f} % pretrained, {row.adapted:.1f} % adapted, "
@@ -141,14 +108,6 @@ def told(page: Page) -> list[str]:
         f"wrote {found.path}: open it with transformers.pipeline; {CARD} and {REPORT} tell of it",
         found.line(),
     ]
-
-
-def change(relative: float, low: float, high: float) -> str:
-    """A relative change with its interval, as far as they are defined."""
-    if math.isnan(relative):
-        return "undefined, for there was no error before"
-    interval = "no interval" if math.isnan(low) else f"{low:+.1f}, {high:+.1f}"
-    return f"{relative:+.1f} % [{interval}]"
 
 
 def _values(page: Page, adapted: Artifact) -> dict[str, object]:
@@ -173,14 +132,14 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "flagged": flagged.to_dict(),
         "dropped": found.texts.counts(),
         "gains": [_gain(vector) for vector in found.vectors],
-        "rates": _records(found.wer),
+        "rates": _records(found.wer if found.synthetic is None else found.synthetic),
         "changes": _records(found.changes),
         "domains": _records(found.domains),
         "models": [] if page.scored is None else list(dict.fromkeys(page.scored.model)),
         "words": _words(page.scored, found.domain),
         "training": f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         "licences": "; ".join(lines(Origin(part.name, part.licence, part.noncommercial) for part in made_of)),
-        "noncommercial": any(part.noncommercial for part in made_of),
+        "noncommercial": list(dict.fromkeys(part.name for part in made_of if part.noncommercial)),
         "version": __version__,
         "commit": machine.commit(),
         "CLIP": CLIP,
@@ -202,7 +161,19 @@ def _gain(vector: Vector) -> str:
     kept = f" and keeps {100 * about.kept['all']:.0f} % of |tau|^2" if about.kept else ""
     whole = f"; measured with the whole vector, this one is of low rank {about.rank}{kept}" if about.rank else ""
     wers = f"from {about.wer_syn_target:.1f} to {about.wer_adapted:.1f} %"
-    return f"{vector.name}: {size} ({100 * about.confidence:g} % interval), {wers} ({where}{whole})"
+    gain = ""
+    if about.gain is not None:
+        gain = f"; against pretrained {change(about.gain, *vector.promised)}"
+    return f"{vector.name}: {size} ({100 * about.confidence:g} % interval), {wers} ({where}{whole}){gain}"
+
+
+def _lineage(vector: Vector) -> str:
+    """What a vector comes from, beside its domains."""
+    known = vector.lineage
+    made = f"{vector.name} = real_source - syn_source" if known.operation == "subtract" else vector.name
+    seed = "" if known.seed is None else f", seed {known.seed}"
+    run = f", run {vector.about.profile}, commit {vector.about.commit}" if isinstance(vector, ReadyVector) else ""
+    return f"{made}, of weights {known.parent[:12] if known.parent else 'that it does not name'}{seed}{run}"
 
 
 def _words(scored: pd.DataFrame | None, domain: str) -> list[dict[str, object]]:
@@ -226,7 +197,7 @@ def _render(template: str, values: dict[str, object]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["change"] = change
+    environment.globals |= {"change": change, "lineage": _lineage}
     return environment.get_template(template).render(values)
 
 

@@ -20,6 +20,9 @@ from syn2real_utils.text import normalise
 # What is compared, all padded to 30 s as a pipeline hears: (model, against)
 COMPARED = (("adapted", "pretrained"), ("adapted", "syn_target"), ("joint", "pretrained"), ("joint", "adapted"))
 RATES = ("model", "context", "n_utterances", "n_words", "errors", "wer", "ci_low", "ci_high")
+SAMPLE = (
+    24  # synthetic clips that are heard where there are no real ones: 15 s of work at 30 s of context for Whisper base
+)
 CHANGES = ("model", "baseline", "relative_change", "ci_low", "ci_high", "p", "gained", "lost")
 
 
@@ -95,6 +98,44 @@ def scores(profile: Profile, models: Mapping[str, Artifact | None], rows: pd.Dat
     table = pd.concat(parts, ignore_index=True)
     first = ["model", "context", "domain"]
     return table[[*first, *(c for c in table if c not in first)]]
+
+
+def on_synthetic(profile: Profile, adapted: Artifact, clips: pd.DataFrame) -> pd.DataFrame:
+    """`scores` of pretrained and adapted on `SAMPLE` of the synthetic clips, which adapted was trained on.
+
+    They prove nothing of real speech. They show how far pretrained is from these texts as a TTS speaks them, and whether
+    adapted hears at 30 s what it hears with a clip's own context.
+    """
+    rows = clips.loc[clips.utterance.map(fingerprint).sort_values().index[:SAMPLE]].reset_index(drop=True)
+    key = {
+        "version": stages.VERSIONS["transcripts"],
+        "parent": stages.parent(profile),
+        "model": adapted.fingerprint,
+        "clips": [sha256(Path(path)) for path in rows.path],
+        "backbone": profile.backbone.key(),
+        "language": profile.corpus.language,
+        "threads": profile.threads,
+    }
+
+    def make(into: Path) -> None:
+        torch.set_num_threads(profile.threads)
+        asr, table = stages.backbone(profile), rows[["utterance"]].copy()
+        own, full = (Clips.of(asr, rows.path, full) for full in (False, True))
+        table["pretrained"] = asr.transcribe(asr.load(), full, stages.FULL_BATCH)
+        network = asr.load(adapted.path)
+        table[CLIP] = asr.transcribe(network, own, profile.evaluation.batch_size)
+        table[FULL] = asr.transcribe(network, full, stages.FULL_BATCH)
+        table.to_csv(into / "table.csv", index=False, lineterminator="\n")
+        machine.give_back_memory()
+
+    found = Store().build(stages.TRANSCRIPTS, "synthetic", key, make)
+    said = pd.read_csv(found.path / "table.csv", keep_default_na=False, dtype=str)
+    named = (("pretrained", FULL, "pretrained"), ("adapted", CLIP, CLIP), ("adapted", FULL, FULL))
+    parts = [
+        score(rows, said[column], profile.corpus.language).assign(model=model, context=context)
+        for model, context, column in named
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def rates(scored: pd.DataFrame) -> pd.DataFrame:

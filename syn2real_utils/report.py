@@ -210,8 +210,25 @@ def profile_of(folder: Path) -> Profile:
     if (folder / PROFILE).is_file():
         return load_profile(folder / PROFILE)
     if (folder / MANIFEST).is_file():
-        return load_profile(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["profile"])
+        return load_profile(manifest(folder, "profile")["profile"])
     raise UserError(f"no run at {folder}: expected a folder such as runs/quickstart, as 'syn2real run' makes it")
+
+
+def manifest(folder: Path, *keys: str) -> dict[str, str]:
+    """What made a folder of committed CSV: some keys of its manifest.json.
+
+    Raises:
+        UserError: it is damaged, or lacks one of them.
+    """
+    file = folder / MANIFEST
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {key: str(found[key]) for key in keys}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file} is damaged ({type(error).__name__}: {str(error).splitlines()[0]}): restore it with git, or copy run.json of "
+            "the run there"
+        ) from error
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:

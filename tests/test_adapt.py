@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
-from syn2real_utils import audio, checkpoints, cli, handover, proof, recipe, training, vectorpick
+from syn2real_utils import audio, checkpoints, cli, proof, recipe, training, vectorpick
 from syn2real_utils.adapt import adapt
 from syn2real_utils.backbones import sources, whisper
 from syn2real_utils.checkpoints import load_state
@@ -19,6 +19,7 @@ from syn2real_utils.lineage import Lineage
 from syn2real_utils.store import Store
 from syn2real_utils.tts.pico import Pico
 from syn2real_utils.vectorpick import PlainVector, Scaling
+from syn2real_utils.verdict import verdict
 from tests.made_run import moved
 
 TEXTS = [
@@ -54,6 +55,8 @@ def home(tmp_path, monkeypatch) -> Path:
     folder.mkdir()
     (folder / "animales.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
     monkeypatch.setenv("SYN2REAL_HOME", str(folder))
+    monkeypatch.setattr(whisper, "TOKENS_PER_SECOND", 1)  # a random model never ends by itself
+    monkeypatch.setattr(proof, "SAMPLE", 2)
     monkeypatch.chdir(folder)
     return folder
 
@@ -105,6 +108,8 @@ def test_from_texts_to_a_folder_that_a_pipeline_opens_and_a_second_call_makes_no
     card = (found.path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlanguage: es\n") and "speech\nof 5 texts" in card and "pico-es-ES (5 clips)" in card
     assert not found.go and "no-go: no vector was asked for" in card and found.line() in said
+    assert found.wer is None and found.synthetic is not None and set(found.synthetic.n_utterances) == {2}
+    assert list(found.synthetic.context) == ["30 s", "clip", "30 s"] and "On 2 of the synthetic clips" in card
     lineage = checkpoints.read_lineage(found.path)
     assert lineage and (lineage.speech, lineage.domains, lineage.corpus) == ("pico", ("animales",), "texts-es")
     clip = next((home / "data" / "synthetic").rglob("*.wav"))
@@ -161,7 +166,6 @@ def test_the_algebra_to_the_bit(tiny, home):
 
 
 def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatch):
-    monkeypatch.setattr(whisper, "TOKENS_PER_SECOND", 1)  # a random model never ends by itself
     monkeypatch.setattr(recipe, "LAM_GRID", [0.0, 0.5, 1.0])
     tau = vector_of(tiny, home / "tau")
     devel, real = clips(home, "devel", SAID, 7), clips(home, "mine", SAID[1:], 70)
@@ -223,24 +227,47 @@ def test_go_and_no_go():
     known = Lineage(kind="vector", architecture="w")
     made = [PlainVector(Path("tau"), known, 0.6, "guessing", (-20.0, 5.0), (-40.0, -5.0))]
     unsure = [PlainVector(Path("tau"), known, 0.6, "", (-20.0, -2.0), (-40.0, 1.0))]
-    assert handover.verdict("auto", made, 0.6, 0.0, None)[0]
-    assert "prove this one" in handover.verdict("auto", made, 0.9, 0.0, None)[1]
-    go, reason = handover.verdict("auto", unsure, 0.6, 0.0, None)
+    assert verdict("auto", made, 0.6, 0.0, None)[0]
+    assert "prove this one" in verdict("auto", made, 0.9, 0.0, None)[1]
+    go, reason = verdict("auto", unsure, 0.6, 0.0, None)
     assert not go and "-40.0 to +1.0 % against pretrained" in reason and "not surely better" in reason
     silent = [PlainVector(Path("tau"), known)]
-    go, reason = handover.verdict("auto", silent, 0.5, 0.0, None)
+    go, reason = verdict("auto", silent, 0.5, 0.0, None)
     assert not go and "does not say how adapted compares with pretrained" in reason
-    go, reason = handover.verdict("auto", [], 0.0, 0.0, None)
+    go, reason = verdict("auto", [], 0.0, 0.0, None)
     assert not go and "no vector was found" in reason and "\n" not in reason
     columns = {"model": "adapted", "baseline": "pretrained", "p": 0.01, "gained": 3, "lost": 1}
+    assert "with --keep 1 this is pretrained" in verdict("auto", made, 0.6, 1.0, None)[1]
+    for lam in (0.0, -1.0, 2.0):
+        go, reason = verdict("auto", made, lam, 0.0, None)
+        assert not go and f"lam {lam:g} is outside of what was measured" in reason
+    harm = [PlainVector(Path("tau"), known, 0.6, "", (2.0, 9.0), (-40.0, -5.0))]
+    go, reason = verdict("auto", harm, 0.6, 0.0, None)
+    assert not go and "tau made it worse there, call with --vector none" in reason
+    go, reason = verdict("auto", made, 0.6, 0.0, None, before=4.0)
+    assert not go and "pretrained makes 4.0 % errors on the synthetic speech" in reason
     better = pd.DataFrame([columns | {"relative_change": -30.0, "ci_low": -45.0, "ci_high": -10.0}])
-    assert handover.verdict("auto", unsure, 0.6, 0.0, better)[0]
-    go, reason = handover.verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0))
+    assert verdict("auto", unsure, 0.6, 0.0, better)[0]
+    go, reason = verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0))
     assert not go and "[-45.0, +2.0]" in reason and "not surely better" in reason
+    go, reason = verdict("auto", made, 0.6, 0.0, better.assign(p=0.25))
+    assert not go and "so few clips prove nothing (p 0.25)" in reason
+    go, reason = verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0), before=3.0)
+    assert not go and "pretrained is already good on your real clips (WER 3.0 %)" in reason
+    worse = columns | {"baseline": "syn_target", "relative_change": 20.0, "ci_low": 5.0, "ci_high": 40.0}
+    joint = columns | {
+        "model": "joint",
+        "baseline": "adapted",
+        "relative_change": -9.0,
+        "ci_low": -15.0,
+        "ci_high": -2.0,
+    }
+    go, reason = verdict("auto", made, 0.6, 0.0, pd.concat([better, pd.DataFrame([worse, joint])]))
+    assert go and "tau makes it worse: call with --vector none" in reason and "joint/ is surely better still" in reason
     both = [*made, PlainVector(Path("tau"), known, 0.9, "guessing", (-9.0, -1.0), (-30.0, -9.0))]
     assert vectorpick.choose_lam("auto", made) == Scaling(0.6, "recorded with the vector (chosen by guessing)")
     assert vectorpick.choose_lam("auto", both).lam == 0.75 and "mean of 0.6" in vectorpick.choose_lam("auto", both).how
-    go, reason = handover.verdict("auto", both, 0.75, 0.0, None)
+    go, reason = verdict("auto", both, 0.75, 0.0, None)
     assert go and "where each of the vectors alone was made, WER changed by -40.0 to -5.0 %" in reason
     assert vectorpick.choose_lam("0.2", made).lam == 0.2 and vectorpick.choose_lam("auto", []).lam == 0.0
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from syn2real_utils import checkpoints, cli, proof, ready, recipe, vectorpick
-from syn2real_utils.backbones import whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.publish import Wanted, publish
@@ -155,7 +154,6 @@ def test_without_the_network_it_is_one_line_and_nothing_is_made(case, there, tin
 
 
 def test_clips_of_other_domains_show_what_was_forgotten(tiny, home, monkeypatch, capsys):  # noqa: F811
-    monkeypatch.setattr(whisper, "TOKENS_PER_SECOND", 1)  # a random model never ends by itself
     monkeypatch.setattr(recipe, "EPOCHS", 1)
     said = ["el perro ladra", "la casa azul", "tres manzanas"]
     devel = clips(home, "devel", said, 7, ["animales", "animales", "comida"])

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from syn2real_utils import committed, report, results, selectors, tables, weightspace
+from syn2real_utils.errors import UserError
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
 from tests.test_report import run  # noqa: F401
@@ -45,6 +46,21 @@ def test_a_changed_profile_and_a_run_that_is_there_are_computed(reader):
     there.mkdir(parents=True)
     (there / "profile.yaml").write_text(load_profile("quickstart").to_yaml())
     assert committed.folder(load_profile("quickstart")) is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"profile": "quickstart"}', "\udcff"])
+def test_a_damaged_manifest_is_one_line(reader, content):
+    (reader / "figures" / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match="manifest.json is damaged .*: restore it with git") as raised:
+        committed.told(load_profile("quickstart"))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_damaged_rows_are_one_line(reader):
+    file = reader / "figures" / "utterances.csv.gz"
+    file.write_bytes(file.read_bytes()[:2000])
+    with pytest.raises(UserError, match="utterances.csv.gz is damaged .*: restore it with git"):
+        results.utterance_rows(load_profile("quickstart"), "animals")
 
 
 def test_what_is_kept_of_a_run_draws_its_figures_again(run, tmp_path):  # noqa: F811
