@@ -25,6 +25,7 @@ app = typer.Typer(
 app.add_typer(vector, name="vector")
 
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
+PATHS = ("profile", "texts", "backbone", "vector", "devel", "real")  # parameters of notebooks that can be a path
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
 
@@ -85,8 +86,8 @@ def notebook(
     from syn2real_utils.store import home
 
     given = dict(_pair(text) for text in parameters or [])
-    if Path(str(given.get("profile"))).is_file() and Path.cwd() != home():  # the kernel works in the project's folder
-        given["profile"] = str(Path(given["profile"]).resolve())
+    if Path.cwd() != home():  # the kernel works in the project's folder
+        given |= _absolute(given)
     target = out or home() / "runs" / "notebooks" / f"{runner.notebook_path(name).stem}.ipynb"
     with runner.telling():
         runner.execute(name, given, target)
@@ -297,6 +298,12 @@ def main(arguments: list[str] | None = None) -> None:
 def _refuse(message: str) -> NoReturn:
     sys.stderr.write(f"error: {message}\n")
     sys.exit(2)
+
+
+def _absolute(given: dict[str, str]) -> dict[str, str]:
+    """The parameters that name what is here, as whole paths; a profile is a file, never a folder that is called so."""
+    here = {name: Path(given[name]).expanduser() for name in PATHS if given.get(name)}
+    return {name: str(p.resolve()) for name, p in here.items() if p.is_file() or (name != "profile" and p.is_dir())}
 
 
 def _pair(text: str) -> tuple[str, str]:

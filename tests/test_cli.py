@@ -185,6 +185,20 @@ def test_ctrl_c_says_how_to_go_on(error, home, capsys, monkeypatch):
     assert code == 130 and err.strip() == "stopped; call again to go on"
 
 
+def test_what_a_notebook_is_given_and_is_here_becomes_a_whole_path(home):
+    (home / "mine.txt").write_text("hola\n")
+    (home / "quickstart").mkdir()
+    given = {
+        "texts": "mine.txt",
+        "devel": "quickstart",
+        "real": "",
+        "profile": "quickstart",
+        "vector": "auto",
+        "lam": "auto",
+    }
+    assert cli._absolute(given) == {"texts": str(home / "mine.txt"), "devel": str(home / "quickstart")}
+
+
 def test_doctor_says_what_is_lacking_and_speaks_json(home, capsys):
     status, out, _ = call(capsys, "doctor", "--json")
     found = json.loads(out)
