@@ -1,4 +1,6 @@
-"""Protocol `paper`: SLURP in miniature from its release to the table beside the paper's, and what the protocol may look at."""
+"""Protocol `paper`: SLURP in miniature, spoken by tiny Bark and SpeechT5, from its release through every notebook to the tables
+beside the paper's, with a tiny Whisper and a tiny Wav2Vec2-Conformer; and what the protocol may look at.
+"""
 
 import json
 import shutil
@@ -8,15 +10,15 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
-from syn2real_utils import cli, papertables, report, results, stages, stopping
+from syn2real_utils import cli, papertables, report, runs, stages, stopping
 from syn2real_utils.backbones import sources
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import REAL, read_lineage
 from syn2real_utils.profile import EarlyStoppingPart, Profile, load_profile
 from syn2real_utils.rawscoring import raw_wer
-from tests import made, slurp_fixture
+from tests import made, made_ctc, made_tts, slurp_fixture
 from tests.conftest import ROOT
 
 TARGETS = ["cooking", "music"]
@@ -35,26 +37,27 @@ def tiny_whisper(folder: Path, base: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory, shared_data):
-    """A project with a SLURP of 18 domains, one clip of each in every part, and a tiny backbone."""
+    """A project with a SLURP of 18 domains, one clip of each in every part, tiny backbones and tiny TTS."""
     folder = tmp_path_factory.mktemp("paper")
-    (folder / "data").mkdir()
-    for name in ("sources", "tts"):
-        (folder / "data" / name).symlink_to(ROOT / "data" / name)
+    (folder / "notebooks").symlink_to(ROOT / "notebooks")
     slurp_fixture.write(folder / "release", far=False)
-    tiny_whisper(folder / "backbone", sources.resolve("base", shared_data))
+    tiny_whisper(folder / "whisper", sources.resolve("base", shared_data))
+    made_ctc.snapshot(folder / "conformer", "rotary")
+    made_tts.steady(made_tts.bark(folder / "bark"))
+    made_tts.steady(made_tts.speecht5(folder / "speecht5"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SYN2REAL_HOME", str(folder))
         yield folder
 
 
-def small(home: Path, **more: object) -> Profile:
-    """paper-table1 on the fixture: two targets, one TTS, three steps a fine-tune."""
+def small(home: Path, backbone: str = "whisper", table: str = "paper-table1", **more: object) -> Profile:
+    """A profile of the paper on the fixture: two targets, a take of each text, three steps a fine-tune."""
     settings = {
-        "name": "mini",
+        "name": f"mini-{backbone}",
         "corpus.path": str(home / "release"),
         "targets": TARGETS,
-        "tts": [{"name": "pico"}],
-        "backbone.name": str(home / "backbone"),
+        "tts": [{"name": name, "model": str(home / name)} for name in ("bark", "speecht5")],
+        "backbone.name": str(home / backbone),
         "backbone.precision": "float32",
         "training.max_steps": 2,
         "training.gradient_checkpointing": False,
@@ -68,19 +71,19 @@ def small(home: Path, **more: object) -> Profile:
         "evaluation.bootstrap_samples": 50,
         "threads": 1,
     }
-    return load_profile("paper-table1", settings | more)
+    return load_profile(table, settings | more)
 
 
 @pytest.fixture(scope="module")
 def run(home) -> Path:
-    folder = results.write_run(small(home))
-    report.redraw(folder)
-    return folder
+    """All notebooks of the run with Whisper, through the workflow."""
+    runs.run(small(home))
+    return home / "runs" / "mini-whisper"
 
 
 @pytest.mark.real
 def test_a_run_has_every_table_and_names_what_chose_lam(run, home):
-    assert [file for file in report.files(small(home)) if not (run / file).is_file()] == []
+    assert runs.lacks(small(home)) == [], "every notebook, table and figure, and the report"
     rows = report.read(run, "utterances")
     assert set(rows.protocol) == {"paper"} and set(rows.target) == set(TARGETS)
     chosen = rows[rows.model == "adapted"].lam_source
@@ -92,13 +95,15 @@ def test_a_run_has_every_table_and_names_what_chose_lam(run, home):
     text = (run / "tables" / "results.md").read_text()
     assert "lam chosen on real speech of the target's devel part" in text
     assert "Table 1 of the paper" in text and "floor" in text and "protocol paper" in text
+    assert "not for commercial use" in text.lower() and "SLURP" in text
 
 
 @pytest.mark.real
 def test_the_papers_table_has_every_domain_and_says_what_was_not_run(run):
     table = report.paper_table(run)
-    for tts, ours in (("bark", set()), ("speecht5", set()), ("pico", set(TARGETS))):
-        own = table[tts == table.TTS].set_index("domain")
+    assert list(dict.fromkeys(table.TTS)) == ["bark", "speecht5"]
+    for tts, ours in (("bark", set(TARGETS)), ("speecht5", set(TARGETS))):
+        own = table[(tts == table.TTS) & (table.backbone != "openai/whisper-small")].set_index("domain")
         assert list(own.index) == [*slurp_fixture.DOMAINS, "average"]
         assert own.paper["music"] == "over 25 %" and own.paper["average"] == "10.03 %"
         assert set(own.index[own["not run"] == ""]) == ours and own["not run"]["qa"] == "not run"
@@ -119,12 +124,12 @@ def test_nothing_that_is_scored_was_trained_on_or_chose(home, run):
 @pytest.mark.real
 def test_the_target_model_goes_on_from_the_mixed_source_model(home, run):
     profile = small(home)
-    mixed = stages.mixed_source(profile, "pico", stages.source_domains(profile, "music"), 42)
+    mixed = stages.mixed_source(profile, "bark", stages.source_domains(profile, "music"), 42)
     lineage = read_lineage(mixed.path)
-    assert lineage.speech == "real+pico" and len(lineage.domains) == 17
-    target = stages.syn_target(profile, "pico", "music", 42, None)
+    assert lineage.speech == "real+bark" and len(lineage.domains) == 17
+    target = stages.syn_target(profile, "bark", "music", 42, None)
     first, last = (torch.cat([t.flatten() for t in state.parameters()]) for state in map(_model, (mixed, target)))
-    pretrained = torch.cat([t.flatten() for t in _model(home / "backbone").parameters()])
+    pretrained = torch.cat([t.flatten() for t in _model(home / "whisper").parameters()])
     assert 0 < (last - first).norm() < (first - pretrained).norm(), (
         "a tenth of the learning rate, from the first stage's end"
     )
@@ -141,8 +146,32 @@ def test_models_of_several_domains_are_judged_by_their_target_and_of_one_by_itse
     profile = small(home)
     assert stages.judges(profile, stages.source_domains(profile, "music")) == ["music"]
     assert stages.judges(profile, ["alarm"]) == ["alarm"]
-    with pytest.raises(UserError, match="no target of profile mini has the source domains alarm, audio"):
+    with pytest.raises(UserError, match="no target of profile mini-whisper has the source domains alarm, audio"):
         stages.judges(profile, ["alarm", "audio"])
+
+
+@pytest.mark.real
+def test_a_conformer_goes_through_every_notebook_to_its_table(home):
+    settings = {"targets": ["music"], "training.gradient_accumulation": 1}
+    profile = small(
+        home,
+        "conformer",
+        "paper-table3",
+        **settings,
+        **{"tts": [{"name": "speecht5", "model": str(home / "speecht5")}]},
+    )
+    said = runs.run(profile)
+    assert "music" in said and runs.lacks(profile) == []
+    folder = home / "runs" / "mini-conformer"
+    text = (folder / "tables" / "results.md").read_text()
+    assert "Wav2Vec2-Conformer" in text and "not run" in text
+    (model,) = (folder / "models").iterdir()
+    assert (
+        pipeline("automatic-speech-recognition", model=str(model))(str(next((home / "release").rglob("*.flac"))))[
+            "text"
+        ]
+        is not None
+    )
 
 
 def test_a_corpus_without_a_split_gets_one_and_one_without_a_devel_part_is_refused(tmp_path, monkeypatch):
