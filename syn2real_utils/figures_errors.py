@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from syn2real_utils.audit import rank_correlation
 from syn2real_utils.errors import UserError
-from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.figures import COLOURS, INK, TALL, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import MINUS, signed
 
@@ -151,7 +151,12 @@ def quality(table: pd.DataFrame) -> Figure:
                 spread = np.abs(part[["ci_low", "ci_high"]].sub(part.relative_change, axis=0).to_numpy(dtype=float).T)
                 ax.errorbar(part[column], part.relative_change, yerr=np.where(np.isfinite(spread), spread, 0), fmt="o",
                             color=shade, markersize=5, linewidth=1, alpha=0.75, label=tts)  # fmt: skip
-                for row in part.itertuples():
+                ends = (
+                    part
+                    if len(part) <= TALL
+                    else part.loc[[part.relative_change.idxmin(), part.relative_change.idxmax()]]
+                )
+                for row in ends.itertuples():  # of many, all names would cover each other
                     ax.annotate(row.target, (getattr(row, column), row.relative_change), xytext=(5, 3),
                                 textcoords="offset points", fontsize=7, color=shade)  # fmt: skip
             rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in table.groupby("tts")}
