@@ -2,10 +2,11 @@
 
     python benchmarks/adapt.py --language es --backbone base --tts pico -o figures/adapt-es
 
-For each domain: its texts alone go in, then its real clips are heard by `pretrained`, `syn_target` and `adapted`, padded to
-30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A vector that heard speech
-of the domain is not used. The folder gets rows.csv (a row per model and clip), verdicts.csv (what adapt said), truth.csv (both
-together) and before_after.png. Domains that stand in verdicts.csv are not done again, nor what is in the store.
+For each domain: its texts alone go in, then its real clips are heard by `pretrained`, `syn_target`, `adapted` and what `--keep`
+makes of it, padded to 30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A
+vector that heard speech of the domain, or was proved on it, is not used. The folder gets rows.csv (a row per model and clip),
+verdicts.csv (what adapt said), truth.csv (both together), forgetting.csv (each model against pretrained, over all domains) and
+before_after.png. Domains that stand in verdicts.csv are not done again, nor what is in the store.
 """
 
 import argparse
@@ -50,6 +51,8 @@ def finish(folder: Path) -> None:
     rows, verdicts = pd.read_csv(folder / "rows.csv"), pd.read_csv(folder / "verdicts.csv")
     found = beforeafter.truth(rows, verdicts)
     write_text_atomic(folder / "truth.csv", found.round(2).to_csv(index=False, lineterminator="\n"))
+    forgot = beforeafter.forgetting(rows).round(4)
+    write_text_atomic(folder / "forgetting.csv", forgot.to_csv(index=False, lineterminator="\n"))
     figures.save(beforeafter.figure(beforeafter.table(rows[rows.place == "own"])), folder / "before_after.png")
 
 
@@ -63,7 +66,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--outside", default="asterisk", help="the corpus that shows what was forgotten")
     parser.add_argument("--domains", default="", help=f"with commas; all with at least {AT_LEAST} clips")
     parser.add_argument("--vector", default="auto", choices=["auto", "none"])
-    parser.add_argument("--keep", type=float, default=None)
+    parser.add_argument("--keep", default="", help="shares of the pretrained weights to be heard too, with commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--out", type=Path, required=True)
     return parser.parse_args()
@@ -76,22 +79,23 @@ def one_domain(given: argparse.Namespace, domain: str, heard: list[tuple[str, Pr
     work.mkdir(parents=True, exist_ok=True)
     write_text_atomic(work / f"{domain}.txt", "\n".join(texts) + "\n")
     vector = choose(given, domain, heard[0][1])
-    keep = {} if given.keep is None else {"keep": given.keep}
     how = {"threads": threads(), "overwrite": True, "domain": domain, "seed": given.seed}
     call = (work / f"{domain}.txt", given.language, given.backbone, given.tts.split(","))
-    adapt(*call, work / "syn_target", vector="none", keep=0.0, **how)
-    made = adapt(*call, work / "adapted", vector=vector, **keep, **how)
+    adapt(*call, work / "syn_target", vector="none", **how)
+    made = adapt(*call, work / "adapted", vector=vector, **how)
     minutes = (time.perf_counter() - start) / 60
-    models = {"pretrained": None, **{name: artifact(work / name) for name in ("syn_target", "adapted")}}
+    kept = [share for share in given.keep.split(",") if share]
+    for share in kept:
+        adapt(*call, work / f"keep {share}", vector=vector, keep=float(share), **how)
+    named = ["syn_target", "adapted", *(f"keep {share}" for share in kept)]
+    models = {"pretrained": None, **{name: artifact(work / name) for name in named}}
     table = pd.concat([hear(name, model, *panel) for name, model in models.items() for panel in heard])
     append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv")
     said = {"domain": domain, "language": given.language, "backbone": given.backbone, "tts": given.tts}
-    said |= {"texts": len(made.texts.kept), "vector": Path(vector).name, "lam": made.lam, "keep": given.keep}
+    said |= {"texts": len(made.texts.kept), "vector": "+".join(v.name for v in made.vectors) or "none", "lam": made.lam}
     said |= {"go": made.go, "reason": made.reason, "minutes": round(minutes, 1), "seed": given.seed}
-    append(
-        pd.DataFrame([said | {"commit": machine.commit(), "machine": machine.about()["machine"]}]),
-        given.out / "verdicts.csv",
-    )
+    said |= {"commit": machine.commit(), "machine": machine.about()["machine"]}
+    append(pd.DataFrame([said]), given.out / "verdicts.csv")
     shutil.rmtree(work)
 
 
@@ -103,9 +107,10 @@ def hear(name: str, model: Artifact | None, place: str, profile: Profile, rows: 
 
 
 def choose(given: argparse.Namespace, domain: str, profile: Profile) -> str:
-    """The vector that `auto` would take, of those that did not hear the domain; none where there is none."""
+    """The vector that `auto` would take, of those that do not know the domain; none where there is none."""
     tts = given.tts.split(",")
-    there = [v for v in ready.find(stages.parent(profile), given.language, tts) if domain not in v.domains]
+    found = ready.find(stages.parent(profile), given.language, tts)
+    there = [v for v in found if domain not in v.domains and v.about.target != domain]
     if given.vector == "none" or not all(any(v.tts == name for v in there) for name in tts):
         return "none"
     if len(tts) > 1:

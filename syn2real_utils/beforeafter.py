@@ -46,8 +46,7 @@ def truth(rows: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
         `domain, go`; for each place, its WER by model (`own_pretrained` ...), and adapted against pretrained in percent with
         its interval (`own_change, own_low, own_high` ...); `better` and `surely_better`, of the own domain.
     """
-    rows = rows[(rows.place == "own") | (rows.heard != rows.domain)]
-    found = []
+    rows, found = _apart(rows), []
     for said in verdicts.itertuples():
         row: dict[str, object] = {"domain": said.domain, "go": bool(said.go)}
         for place, part in rows[rows.domain == said.domain].groupby("place", sort=False):
@@ -59,6 +58,39 @@ def truth(rows: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
                 row |= {"better": bool(change.relative < 0), "surely_better": bool(change.high < 0)}
         found.append(row)
     return pd.DataFrame(found)
+
+
+def forgetting(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every model against pretrained, over all domains: what is gained in a domain, and what is forgotten elsewhere.
+
+    Args:
+        rows: as in `truth`; its models may be more than those of `SHOWN`.
+
+    Returns:
+        `place, model, domains, n_utterances, n_words, wer_pretrained, wer, relative_change, ci_low, ci_high, p`. A clip of
+        another place counts once for the model of each domain; its text is drawn for all of them at once.
+    """
+    found = []
+    for place, part in _apart(rows).rename(columns={"domain": "target"}).groupby("place", sort=False):
+        models = dict(list(part.groupby("model", sort=False)))
+        before = models.pop("pretrained")
+        for model, after in models.items():
+            base = before[before.target.isin(after.target)]
+            change = statistics.paired_change(after, base)
+            counts = {
+                "domains": after.target.nunique(),
+                "n_utterances": len(after),
+                "n_words": int(after.n_words.sum()),
+            }
+            wers = {"wer_pretrained": statistics.corpus_wer(base), "wer": statistics.corpus_wer(after)}
+            interval = {"relative_change": change.relative, "ci_low": change.low, "ci_high": change.high, "p": change.p}
+            found.append({"place": place, "model": model} | counts | wers | interval)
+    return pd.DataFrame(found)
+
+
+def _apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """`rows` without clips of a domain itself where others are meant."""
+    return rows[(rows.place == "own") | (rows.heard != rows.domain)]
 
 
 def figure(found: pd.DataFrame) -> Figure:

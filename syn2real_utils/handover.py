@@ -157,7 +157,7 @@ def _gain(vector: Vector) -> str:
         return f"{vector.name}: it does not say what it gained where it was made"
     about = vector.about
     size = change(relative, *vector.expected)
-    where = f"target {about.target}, TTS {about.tts}, lam {about.lam:g}, protocol {about.protocol}"
+    where = f"on {', '.join(vector.measured_on)}, TTS {about.tts}, protocol {about.protocol}, at the lam chosen there"
     kept = f" and keeps {100 * about.kept['all']:.0f} % of |tau|^2" if about.kept else ""
     whole = f"; measured with the whole vector, this one is of low rank {about.rank}{kept}" if about.rank else ""
     wers = f"from {about.wer_syn_target:.1f} to {about.wer_adapted:.1f} %"

@@ -108,6 +108,7 @@ def card(about: About, name: str) -> str:
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         a=about,
         name=name,
+        measured_on=about.measured_on or (about.target,),
         change=change.replace("-", tables.MINUS) if about.relative_change is not None else "no size: no errors before",
         form=f"low rank {about.rank}" if about.form == "lora" else "full, float32",
     )

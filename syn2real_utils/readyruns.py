@@ -21,8 +21,9 @@ PROFILE, RUN = "profile.yaml", "run.json"  # of a run
 def of_run(folder: Path) -> list[ReadyVector]:
     """The vectors of a finished run: by target, TTS and seed, in the order of its profile."""
     profile = load_profile(folder / PROFILE)
+    evidence = {part.name: _evidence(folder, profile, part.name) for part in profile.tts}
     return [
-        vector_of_run(folder, profile, target, part.name, seed)
+        _vector(folder, profile, target, part.name, seed, evidence[part.name])
         for target in profile.targets
         for part in profile.tts
         for seed in profile.seeds
@@ -32,11 +33,17 @@ def of_run(folder: Path) -> list[ReadyVector]:
 def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: int) -> ReadyVector:
     """The pooled vector of one target, TTS and seed of a run: what its `adapted` is made with.
 
+    What to expect of it is what the run measured with this TTS over all its targets and seeds, each at the lam that was chosen:
+    of ten targets the one that gained most would promise too much.
+
     Raises:
         UserError: the run is not finished, or its vector was deleted.
     """
-    lam = float(_row(folder, "lam", target, tts, seed).lam_chosen)
-    change = _row(folder, "changes", target, tts, seed, lam)
+    return _vector(folder, profile, target, tts, seed, _evidence(folder, profile, tts))
+
+
+def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, evidence: dict) -> ReadyVector:
+    lam = _chosen_lam(folder, target, tts, seed)
     path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
     data = tuple(data_of(name) for name in (profile.backbone.name, profile.corpus.name, tts))
@@ -56,13 +63,8 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
             lam_how=selection.how_chosen(profile.evaluation.protocol),
             target=target,
             protocol=profile.evaluation.protocol,
-            relative_change=_number(change.relative_change),
-            change_low=_number(change.ci_low),
-            change_high=_number(change.ci_high),
             confidence=profile.evaluation.confidence,
-            wer_syn_target=float(change.wer_baseline),
-            wer_adapted=float(change.wer_model),
-            **_gain(folder, profile, target, tts, seed, lam),
+            **evidence,
             data=data,
             noncommercial=any(part.noncommercial for part in data),
             profile=profile.name,
@@ -84,35 +86,45 @@ def data_of(name: str) -> Data:
     return Data(name=found.name, licence=found.licence, noncommercial=found.noncommercial)
 
 
-def _row(folder: Path, table: str, target: str, tts: str, seed: int, lam: float | None = None) -> pd.Series:
-    """The one row of `adapted` in a table of a run."""
+def _table(folder: Path, table: str) -> pd.DataFrame:
+    """A table of a run."""
     file = folder / "tables" / f"{table}.csv"
     if not file.is_file():
         raise UserError(f"the run {folder} has no tables/{table}.csv: finish it with 'syn2real run {folder.name}'")
-    rows = tables.read_csv(file)
+    return tables.read_csv(file)
+
+
+def _chosen_lam(folder: Path, target: str, tts: str, seed: int) -> float:
+    """The lam of `adapted` that was chosen without target labels."""
+    rows = _table(folder, "lam")
     rows = rows[(rows.model == "adapted") & (rows.target == target) & (rows.tts == tts)]
     rows = rows[rows.seed.astype(str) == str(seed)]
-    if lam is not None:
-        rows = rows[rows.lam.round(selection.DIGITS) == lam]
     if len(rows) != 1:
-        what = f"target {target}, TTS {tts}, seed {seed}{'' if lam is None else f', lam {lam:g}'}"
-        raise UserError(f"{file} has {len(rows)} rows of adapted for {what}, expected one: run {folder.name} again")
-    return rows.iloc[0]
+        what = f"target {target}, TTS {tts}, seed {seed}"
+        raise UserError(
+            f"{folder / 'tables' / 'lam.csv'} has {len(rows)} rows of adapted for {what}, expected one: run {folder.name} again"
+        )
+    return float(rows.lam_chosen.iloc[0])
 
 
-def _gain(folder: Path, profile: Profile, target: str, tts: str, seed: int, lam: float) -> dict[str, float | None]:
-    """adapted against pretrained on the target; nothing where the run's rows are gone."""
-    file = folder / "tables" / "utterances.csv"
-    if not file.is_file():
-        return {}
-    rows = tables.read_csv(file)
-    rows = rows[(rows.target == target) & (rows.tts == tts) & (rows.seed.astype(str) == str(seed))]
-    adapted = rows[(rows.model == "adapted") & (rows.lam.round(selection.DIGITS) == lam)]
-    pretrained = rows[rows.model == "pretrained"]
-    part = profile.evaluation
-    found = statistics.paired_change(adapted, pretrained, part.bootstrap_samples, part.confidence)
-    numbers = {"gain": found.relative, "gain_low": found.low, "gain_high": found.high}
-    return {"wer_pretrained": statistics.corpus_wer(pretrained)} | {n: _number(v) for n, v in numbers.items()}
+def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
+    """Fields of `About`: adapted at its chosen lam against syn_target and pretrained, over all targets and seeds of a run."""
+    rows, part = _table(folder, "utterances"), profile.evaluation
+    models = dict(list(rows[rows.tts == tts].groupby("model")))
+    if lacking := [name for name in ("pretrained", "syn_target", "adapted") if name not in models]:
+        raise UserError(f"the run {folder} has no rows of {lacking[0]} with {tts}: run {folder.name} again")
+    adapted = models["adapted"][selection.is_chosen(models["adapted"].lam_source)]
+    change, gain = (
+        statistics.paired_change(adapted, models[name], part.bootstrap_samples, part.confidence)
+        for name in ("syn_target", "pretrained")
+    )
+    numbers = {
+        "relative_change": change.relative, "change_low": change.low, "change_high": change.high,
+        "gain": gain.relative, "gain_low": gain.low, "gain_high": gain.high,
+    }  # fmt: skip
+    wers = {f"wer_{name}": statistics.corpus_wer(models[name]) for name in ("pretrained", "syn_target")}
+    measured = {"measured_on": tuple(profile.targets), "wer_adapted": statistics.corpus_wer(adapted)}
+    return wers | measured | {name: round(v, 4) if math.isfinite(v) else None for name, v in numbers.items()}
 
 
 def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Path:
@@ -155,7 +167,3 @@ def _json(file: Path) -> dict:
         return found if isinstance(found, dict) else {}
     except (OSError, ValueError):
         return {}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

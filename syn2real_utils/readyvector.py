@@ -51,7 +51,10 @@ class About(BaseModel):
     seed: int
     lam: float  # chosen
     lam_how: str  # as in tables/lam.csv: without a label of the target
-    target: str  # where the change was measured
+    target: str  # of the run, whose speech it has not heard
+    measured_on: tuple[
+        str, ...
+    ] = ()  # targets of the run that the change was measured on, over all seeds; (): `target` alone
     protocol: str
     relative_change: float | None = None  # of WER in percent, adapted against syn_target; None: undefined
     change_low: float | None = None  # its interval
@@ -113,7 +116,7 @@ class ReadyVector:
 
     @property
     def expected(self) -> tuple[float, float]:
-        """Interval of the relative change of WER in percent (low, high) on its own target; nan: undefined."""
+        """Interval of the relative change of WER in percent (low, high) on the targets of its run; nan: undefined."""
         low, high = self.about.change_low, self.about.change_high
         return math.nan if low is None else low, math.nan if high is None else high
 
@@ -122,6 +125,11 @@ class ReadyVector:
         """As `expected`, but of adapted against pretrained."""
         low, high = self.about.gain_low, self.about.gain_high
         return math.nan if low is None else low, math.nan if high is None else high
+
+    @property
+    def measured_on(self) -> tuple[str, ...]:
+        """The domains whose real speech shows what to expect of it."""
+        return self.about.measured_on or (self.about.target,)
 
     @property
     def noncommercial(self) -> bool:

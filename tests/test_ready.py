@@ -15,6 +15,7 @@ from syn2real_utils import checkpoints, lora, origins, ready
 from syn2real_utils.errors import UserError
 from syn2real_utils.parameters import module_of
 from syn2real_utils.publish import Wanted, publish
+from syn2real_utils.statistics import changes_table
 from syn2real_utils.vectors import TaskVector
 from tests.made_run import DOMAINS, LAM, finished, vector_folder
 from tests.test_checkpoints import contents, make
@@ -61,11 +62,12 @@ def test_the_full_form_is_the_vector_of_the_run_bit_for_bit(run, home):
 
 def test_what_a_vector_says_of_itself_is_what_the_tables_of_its_run_say(run, home, parent):
     found = publish(run, home / "out", Wanted(tts="pico"))
-    table = pd.read_csv(run / "tables" / "changes.csv")
-    row = table[(table.model == "adapted") & (table.target == "animals") & (table.tts == "pico")]
-    row = row[(row.lam == LAM) & (row.seed.astype(str) == "0")].iloc[0]
+    table = changes_table(pd.read_csv(run / "tables" / "utterances.csv", keep_default_na=False))
+    row = table[(table.model == "adapted") & (table.target == "all") & (table.tts == "pico")]
+    row = row[row.lam_source.str.startswith("leave-one-source-out")].iloc[0]
     assert (found.language, found.tts, found.domains, found.lam) == ("es", "pico", tuple(DOMAINS), LAM)
     assert found.expected == (row.ci_low, row.ci_high) and found.about.relative_change == row.relative_change
+    assert found.measured_on == ("animals", "food"), "of all targets, not of the one that gained most"
     assert found.lam_how == "leave-one-source-out" and not found.noncommercial
     said = json.loads((home / "out" / "vector.json").read_text())
     assert said["parent"] == parent == found.lineage.parent and said["commit"] == "0123456789ab"
@@ -227,7 +229,7 @@ def test_a_run_without_its_vector_or_its_tables_is_refused_and_not_found(run, ho
     shutil.rmtree(vector_folder(run, "pico"))
     one_line("no longer in .*'syn2real run made' makes it again", publish, run, home / "out", Wanted(tts="pico"))
     shutil.rmtree(run / "tables")
-    one_line("has no tables/lam.csv: finish it with 'syn2real run made'", publish, run, home / "out", Wanted())
+    one_line("has no tables/utterances.csv: finish it with 'syn2real run made'", publish, run, home / "out", Wanted())
     assert ready.find(parent, "es") == [] and not (home / "out").exists()
 
 
@@ -267,9 +269,9 @@ def test_publish_takes_the_first_of_each_and_names_the_others(run, home, capsys)
 
 
 def test_an_undefined_change_is_said_to_be_none(run, home):
-    file = run / "tables" / "changes.csv"
+    file = run / "tables" / "utterances.csv"
     table = pd.read_csv(file)
-    table[["relative_change", "ci_low", "ci_high"]] = math.nan
+    table.loc[table.model == "syn_target", "errors"] = 0
     table.to_csv(file, index=False)
     found = publish(run, home / "out", Wanted())
     assert all(map(math.isnan, found.expected)) and found.about.relative_change is None
