@@ -4,9 +4,10 @@
 
 For each domain: its texts alone go in, then its real clips are heard by `pretrained`, `syn_target`, `adapted` and what `--keep`
 makes of it, padded to 30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A
-vector that heard speech of the domain, or was proved on it, is not used. The folder gets rows.csv (a row per model and clip),
-verdicts.csv (what adapt said), truth.csv (both together), forgetting.csv (each model against pretrained, over all domains) and
-before_after.png. Domains that stand in verdicts.csv are not done again, nor what is in the store.
+vector that heard speech of the domain is not used; what it promises was measured on all targets of its run, this one among them.
+The folder gets rows.csv (a row per model and clip), verdicts.csv (what adapt said), truth.csv (both together), forgetting.csv
+(each model against pretrained, over all domains) and before_after.png. Domains that stand in verdicts.csv are not done again, nor
+what is in the store.
 """
 
 import argparse
@@ -107,10 +108,9 @@ def hear(name: str, model: Artifact | None, place: str, profile: Profile, rows: 
 
 
 def choose(given: argparse.Namespace, domain: str, profile: Profile) -> str:
-    """The vector that `auto` would take, of those that do not know the domain; none where there is none."""
+    """The vector that `auto` would take, of those that did not hear the domain; none where there is none."""
     tts = given.tts.split(",")
-    found = ready.find(stages.parent(profile), given.language, tts)
-    there = [v for v in found if domain not in v.domains and v.about.target != domain]
+    there = [v for v in ready.find(stages.parent(profile), given.language, tts) if domain not in v.domains]
     if given.vector == "none" or not all(any(v.tts == name for v in there) for name in tts):
         return "none"
     if len(tts) > 1:

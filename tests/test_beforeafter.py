@@ -52,3 +52,17 @@ def test_the_figure_has_a_point_and_an_interval_for_each_model_and_domain():
     assert [text.get_text() for text in axes.get_yticklabels()] == ["food", "town"]
     drawn = {line.get_label(): list(line.get_xdata()) for line in axes.lines}
     assert drawn == {"pretrained": [75.0, 25.0], "syn_target": [25.0, 50.0], "adapted": [0.0, 50.0]}
+
+
+def test_forgetting_is_summed_over_domains_for_each_model_and_place():
+    half = made()[lambda table: table.model == "adapted"].assign(model="keep 0.5", errors=2)
+    found = beforeafter.forgetting(pd.concat([made(), half], ignore_index=True)).set_index(["place", "model"])
+    own, others = found.loc[("own", "adapted")], found.loc[("others", "adapted")]
+    assert (own.domains, own.n_utterances, own.n_words) == (2, 16, 64)
+    assert (own.wer_pretrained, own.wer, own.relative_change) == (50.0, 25.0, -50.0)
+    assert (others.domains, others.n_utterances) == (2, 16), "clips of the domain itself are no others"
+    assert (others.wer_pretrained, others.wer) == (50.0, 25.0)
+    assert found.loc[("own", "keep 0.5")].wer == 50.0 and list(found.index)[:2] == [
+        ("own", "syn_target"),
+        ("own", "adapted"),
+    ]
