@@ -104,9 +104,13 @@ def work(
     asked, epochs, folds = profile.evaluation, profile.training.epochs, counts.folds
     seeds = min(asked.study_seeds, len(profile.seeds))
     models, trained, decoded = 0, 0.0, 0.0
+    others_seed = "null-seeds" in asked.rivals and len(profile.seeds) == 1  # trained for it alone, once for all TTS
+    reals, heard_twice = 0, 0.0
     for i, (target, domains) in enumerate(sources.items()):
         others, first = list(domains), domains not in list(sources.values())[:i]  # the first target of its group
         real, speech, own = counts.real[others].sum(), counts.texts[others].sum(), counts.spoken[target] * counts.seen
+        if others_seed and first:
+            reals, heard_twice = reals + 1 + len(domains), heard_twice + 2.0 * real
         for rival in asked.rivals:
             pooled, each = TRAINED.get(rival, (0, 0))
             models += pooled * first + each * folds
@@ -118,4 +122,4 @@ def work(
         parts = len(asked.places) + (len(profile.tts) - 1 if asked.transfer else 0)
         decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / seeds) * counts.scored[target]
     each = len(profile.tts) * seeds
-    return models * each, float(trained) * epochs * each, round(decoded * each)
+    return models * each + reals, (float(trained) * each + heard_twice) * epochs, round(decoded * each)

@@ -325,8 +325,6 @@ class Profile(Part):
             raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
         if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
             raise ValueError("the ensemble seed-averaged needs several seeds")
-        if "null-seeds" in self.evaluation.rivals and len(self.seeds) < 2:
-            raise ValueError("the rival null-seeds is the difference of two seeds: give `seeds` two of them at least")
         if self.evaluation.rivals and self.backbone.batchnorm != "target":
             raise ValueError("rivals are compared with backbone.batchnorm target: their models hear other speech")
         if self.evaluation.transfer and len(self.tts) < 2:

@@ -69,7 +69,7 @@ class Rival:
 
 def _between_seeds(case: Case, domains: tuple[str, ...]) -> Direction:
     seeds = case.profile.seeds
-    other = seeds[(seeds.index(case.seed) + 1) % len(seeds)]
+    other = seeds[(seeds.index(case.seed) + 1) % len(seeds)] if len(seeds) > 1 else case.seed + 1
     return between(case.trained(REAL, domains, other), case.trained(REAL, domains))
 
 
@@ -154,7 +154,7 @@ def _noise(tau: Direction, case: Case) -> Direction:
 WORTSMAN = "Wortsman et al., CVPR 2022 (arXiv 2109.01903)"
 RIVALS = {
     "null-seeds": Rival(
-        "null vector: real_source of the next seed - real_source of this one; what another seed moves",
+        "null vector: real_source of another seed - real_source of this one; what another seed moves",
         "our choice",
         move=lambda case, _: _between_seeds(case, case.sources),
         guess=lambda case, _: total([_between_seeds(case, (d,)) for d in case.sources]),

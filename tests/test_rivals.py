@@ -248,14 +248,23 @@ def stages_example(asr, row):
 
 
 def test_the_switches_are_checked_before_anything_runs(profile):
-    with pytest.raises(UserError, match="null-seeds is the difference of two seeds"):
-        profile(**{"evaluation.rivals": ["null-seeds"], "seeds": [0]})
     with pytest.raises(UserError, match="transfer goes from one TTS to another"):
         profile(**{"evaluation.transfer": True})
     with pytest.raises(UserError, match="evaluation.rivals"):
         profile(**{"evaluation.rivals": ["nothing"]})
     off = profile()
     assert extras.row_names(off) == [] and rivals.all_rivals(off).empty and localisation.all_loss_planes(off).empty
+
+
+def test_a_profile_of_one_seed_trains_another_for_the_null_vector(profile):
+    alone = {"evaluation.rivals": ["null-seeds"], "seeds": [0]}
+    one, two = (rivals.rival_rows(profile(**(alone | more)), "animals") for more in ({}, {"seeds": [0, 1]}))
+    two = two[two.seed == 0]
+    assert list(one.hypothesis) == list(two.hypothesis) and list(one.lam) == list(two.lam), "seed 1 is the other one"
+    plain, more = (
+        plan(profile(**(alone | {"evaluation.rivals": r})), stages.real_rows(profile())) for r in ([], ["null-seeds"])
+    )
+    assert more.models == plain.models + 3, "real_source of the pooled sources, and of food and of town"
 
 
 def test_the_plan_counts_what_is_switched_on(profile):
