@@ -81,7 +81,7 @@ __all__ = [
 ]
 
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"model": 5, "transcripts": 4}
+VERSIONS = {"model": 5, "transcripts": 5, "padded": 4}  # padded: transcripts at 30 s
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
 SURENESS = ("tokens", "logprob", "entropy")  # columns of transcripts that say how sure the model was
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
@@ -274,7 +274,7 @@ def transcripts(
     full = full or model is None
     sets = sorted({_fingerprint_of(Path(path)) for path in rows.path} - {corpus(profile).fingerprint})
     key = {
-        "version": VERSIONS["transcripts"],
+        "version": VERSIONS["padded" if full else "transcripts"],
         "model": model.fingerprint if model else parent(profile),
         "vector": vector_key(profile, spec) if spec else None,
         "lams": list(lams),

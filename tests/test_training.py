@@ -13,7 +13,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration, pipelin
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.clips import Clips, Examples
-from syn2real_utils.backbones.context import STAND_INS, short_context, stack, stand_ins
+from syn2real_utils.backbones.context import HEARING, LEARNING, short_context, stack, stand_ins
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
@@ -90,8 +90,8 @@ def test_the_model_is_put_back_even_after_an_error(tiny, examples):
 
     def broken() -> None:
         with short_context(model, clip) as heard:
-            assert heard.shape[-1] == clip.shape[-1] + 2 * STAND_INS
-            assert model.model.encoder.embed_positions.weight.shape[0] == clip.shape[-1] // 2 + STAND_INS
+            assert heard.shape[-1] == clip.shape[-1] + 2 * LEARNING
+            assert model.model.encoder.embed_positions.weight.shape[0] == clip.shape[-1] // 2 + LEARNING
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -101,10 +101,11 @@ def test_the_model_is_put_back_even_after_an_error(tiny, examples):
     assert torch.equal(model(clip_of_30_s(clip), decoder_input_ids=torch.tensor([[1]])).logits, unchanged)
 
 
-@pytest.mark.parametrize("heard", [1, 60, 700, 1470, 1476, 1499, 1500])
-def test_stand_ins_share_out_the_silence_once(heard):
-    places, sizes = stand_ins(heard, 1500)
-    assert sum(sizes) == 1500 - heard and len(places) == len(sizes) <= STAND_INS
+@pytest.mark.parametrize("most", [LEARNING, HEARING])
+@pytest.mark.parametrize("heard", [1, 60, 700, 1372, 1470, 1476, 1499, 1500])
+def test_stand_ins_share_out_the_silence_once(heard, most):
+    places, sizes = stand_ins(heard, 1500, most)
+    assert sum(sizes) == 1500 - heard and min(most // 2, 1500 - heard) <= len(places) == len(sizes) <= most
     assert places == sorted(set(places)) and all(heard <= place < 1500 for place in places)
     start = heard
     for place, size in zip(places, sizes, strict=True):  # each lies in its own block

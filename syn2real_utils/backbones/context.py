@@ -2,11 +2,15 @@
 
 A clip of 2 s fills the first 100 of the encoder's 1,500 positions; the others hear silence. Cutting them off costs a pretrained
 model its bearings: it loops. But they are nearly all alike, but for their positions, so a few can stand for all: behind the
-clip's own positions come `STAND_INS` positions of silence, each in the middle of a block of the rest, narrow blocks near the
+clip's own positions come a few positions of silence, each in the middle of a block of the rest, narrow blocks near the
 clip and wide ones far from it. An attention that sees one key in place of m equal ones gives the same result when log m is added
 to that key's logit. That is what the encoder's own attention and the decoder's attention to the encoder do here. So a
 model that is trained and heard so behaves as one that hears 30 s, at the cost of half a second of audio more. The method
 is ours; the gap that it leaves is measured in every run (tables/context_gaps.csv).
+
+Models learn with `LEARNING` stand-ins and are heard with `HEARING`. A model that was trained bridges the gap that few of them
+leave; one that was moved along a vector, which was never trained, does not: with 24 it heard nothing in clips of a second that
+it hears at 30 s.
 """
 
 import itertools
@@ -24,25 +28,28 @@ from transformers import WhisperForConditionalGeneration
 FRAMES_PER_POSITION = 2  # log-mel frames of 10 ms; the encoder's second convolution has stride 2
 PLAIN_POSITIONS = 300  # above it the weights of all attentions, which are kept for the way back, take too much memory
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
-STAND_INS = (
-    24  # our choice, on clips of domains that the quickstart does not use: benchmarks/README.md has what others gave
-)
+# Both our choice, by benchmarks/README.md: fewer are faster, more are nearer to 30 s
+LEARNING = 24
+HEARING = 128
 
 
 @contextmanager
-def short_context(model: WhisperForConditionalGeneration, features: torch.Tensor) -> Iterator[torch.Tensor]:
+def short_context(
+    model: WhisperForConditionalGeneration, features: torch.Tensor, most: int = LEARNING
+) -> Iterator[torch.Tensor]:
     """Let the model take clips that are shorter than 30 s inside this block.
 
     Args:
         model: put back as it was when the block ends.
         features: log-mel (batch, mel bins, frames); frames even, 3,000 at most.
+        most: stand-ins.
 
     Yields:
         The features with the stand-ins' silence behind them, which the encoder takes now.
     """
     encoder = model.get_encoder()
     positions, full = encoder.embed_positions, encoder.config.max_source_positions
-    places, bias = _stood_for(features.shape[-1], full)
+    places, bias = _stood_for(features.shape[-1], full, most)
     index = torch.tensor(places, device=positions.weight.device)
     bias = bias.to(features.device)
     attentions = [layer.self_attn for layer in encoder.layers] + [
@@ -86,9 +93,9 @@ def hear(model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor]) 
     states: dict[int, torch.Tensor] = {}
     for frames in {clip.shape[-1] for clip in clips}:
         own = [i for i, clip in enumerate(clips) if clip.shape[-1] == frames]
-        with short_context(model, torch.stack([clips[i] for i in own]).to(device)) as heard:
+        with short_context(model, torch.stack([clips[i] for i in own]).to(device), HEARING) as heard:
             states |= zip(own, model.get_encoder()(heard).last_hidden_state, strict=True)
-    biases = [_stood_for(clip.shape[-1], full)[1].flatten() for clip in clips]
+    biases = [_stood_for(clip.shape[-1], full, HEARING)[1].flatten() for clip in clips]
     padded = nn.utils.rnn.pad_sequence(biases, batch_first=True, padding_value=-math.inf)
     return Heard(
         nn.utils.rnn.pad_sequence([states[i] for i in range(len(clips))], batch_first=True),
@@ -127,25 +134,25 @@ def _biased(attentions: Sequence[nn.Module], bias: Callable[[], torch.Tensor]) -
             hook.remove()
 
 
-def _stood_for(frames: int, full: int) -> tuple[list[int], torch.Tensor]:
+def _stood_for(frames: int, full: int, most: int) -> tuple[list[int], torch.Tensor]:
     """The encoder's positions for a clip of so many frames, its stand-ins among them, and the bias (1, 1, 1, positions)."""
     heard = math.ceil(frames / FRAMES_PER_POSITION)
-    places, sizes = stand_ins(heard, full)
+    places, sizes = stand_ins(heard, full, most)
     bias = torch.tensor([0.0] * heard + [math.log(size) for size in sizes])
     return [*range(heard), *places], bias.view(1, 1, 1, -1)
 
 
 @lru_cache(maxsize=64)
-def stand_ins(heard: int, full: int) -> tuple[list[int], list[int]]:
+def stand_ins(heard: int, full: int, most: int) -> tuple[list[int], list[int]]:
     """The positions that stand for the silence from position `heard` up to `full`, and how many each stands for.
 
-    The widths of their blocks grow by one factor, from 1; where no more than `STAND_INS` positions are left, each stands for itself.
+    The widths of their blocks grow by one factor, from 1; where no more than `most` positions are left, each stands for itself.
     """
     rest = full - heard
-    if rest <= STAND_INS:
+    if rest <= most:
         return list(range(heard, full)), [1] * rest
-    growth = _growth(rest)
-    edges = [heard + round((growth**n - 1) / (growth - 1)) for n in range(STAND_INS + 1)]
+    growth = _growth(rest, most)
+    edges = [heard + round((growth**n - 1) / (growth - 1)) for n in range(most + 1)]
     blocks = [(start, stop) for start, stop in itertools.pairwise([*edges[:-1], full]) if stop > start]
     return [(start + stop - 1) // 2 for start, stop in blocks], [stop - start for start, stop in blocks]
 
@@ -162,11 +169,11 @@ def _with_silence(features: torch.Tensor, frames: int) -> torch.Tensor:
     return torch.cat([features, silence.expand(-1, features.shape[1], frames)], dim=-1)
 
 
-def _growth(rest: int) -> float:
-    """The factor at which `STAND_INS` widths from 1 on sum to `rest`."""
-    low, high = 1.0 + 1e-6, float(rest)
+def _growth(rest: int, most: int) -> float:
+    """The factor at which `most` widths from 1 on sum to `rest`."""
+    low, high = 1.0 + 1e-6, 1.0 + rest / most  # the sum is more than `rest` there, for each width is more than the last
     for _ in range(100):
         middle = (low + high) / 2
-        total = (middle**STAND_INS - 1) / (middle - 1)
+        total = (middle**most - 1) / (middle - 1)
         low, high = (middle, high) if total < rest else (low, middle)
     return low
