@@ -5,6 +5,7 @@ vector is in memory; the models behind it are mapped and read one parameter at a
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,6 +52,15 @@ class Direction:
             depths = depths_of(tensors)
             tensors = {name: PLACES[self.place](name, depths[name]) * tensor for name, tensor in tensors.items()}
         return TaskVector(tensors)
+
+    def norm(self) -> float:
+        """Its length, with one parameter in memory at a time; of a whole one, noise or not."""
+        states = [(weight, checkpoints.load_state(model.path)) for weight, model in self.parts]
+        return math.sqrt(sum(float(tensor.double().square().sum()) for _, tensor in weighted_sum(states)))
+
+    def times(self, factor: float) -> "Direction":
+        """The direction, so many times as long."""
+        return replace(self, parts=tuple((factor * weight, model) for weight, model in self.parts))
 
     def at(self, place: str) -> "Direction":
         """The part of the direction that lies in one place."""

@@ -9,16 +9,15 @@ from typing import Literal
 import pandas as pd
 
 from syn2real_utils import committed, extras, machine, report, selection, stages, statistics, weightspace
+from syn2real_utils.directions import Direction, between, total
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.stages import VectorSpec
 from syn2real_utils.store import Artifact, home, write_text_atomic
 
-Kind = Literal["pooled", "mean", "sum"]
+Kind = Literal["pooled", "mean"]
 VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
-# model -> vector of the other source domains when one is left out
-LEFT_OUT: dict[str, Kind] = {"adapted": "sum", "ensemble": "mean"}
 
 CONTEXT_COLUMNS = (
     "target", "tts", "seed", "lam", "context", "utterance", "text_id", "reference", "hypothesis", "n_words", "errors",
@@ -73,7 +72,8 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
     """WER over lam on each source domain as if it were the target, with the vector of the other source domains.
 
     The pooled vector of the others is stood for by the sum of theirs: to first order, a fine-tune on the pooled speech
-    moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out.
+    moves the weights by the sum of the moves of its domains, and no model has to be trained for each domain left out. The
+    sum is longer, for a long fine-tune moves less with each step; it is cut to the length of the vector that lam will scale.
     Protocol `paper`: WER over lam on real speech of the target's devel part.
 
     Returns:
@@ -95,14 +95,24 @@ def _left_out_scores(settings: str, _: Path, sources: tuple[str, ...], tts: str,
     profile, parts = Profile.model_validate_json(settings), []
     folds, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
     for domain in stages.selection_domains(profile, stages.real_rows(profile), sources):
-        rows = sweep(profile, domain, left_out_vector(sources, domain, tts, seed, model), grid, folds)
+        vector = left_out_vector(profile, sources, domain, tts, seed, model)
+        rows = _moved(profile, domain, (tts, seed), vector, grid, folds)
         parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
     return pd.concat(parts, ignore_index=True)
 
 
-def left_out_vector(sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
-    """The vector of the other source domains when one is left out."""
-    return VectorSpec(LEFT_OUT[model], tts, tuple(d for d in sources if d != domain), seed)
+def left_out_vector(
+    profile: Profile, sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted"
+) -> VectorSpec | Direction:
+    """The vector of the other source domains when one is left out; for the pooled one, a stand-in of its length."""
+    others = tuple(d for d in sources if d != domain)
+    if model == "ensemble":
+        return VectorSpec("mean", tts, others, seed)
+
+    def step(domains: Sequence[str]) -> Direction:
+        return between(*(stages.finetuned(profile, speech, domains, seed) for speech in (REAL, tts)))
+
+    return weightspace.as_long_as(total([step([d]) for d in others]), step(sources))
 
 
 def _devel_scores(profile: Profile, target: str, tts: str, seed: int, model: str) -> pd.DataFrame:
@@ -256,9 +266,21 @@ def sweep(
     sure: bool = False,
 ) -> pd.DataFrame:
     """Scored rows of syn_target + lam * vector on a domain, each fold heard by the model that did not see its texts."""
-    parts = []
+    return _moved(profile, domain, (vector.tts, vector.seed), vector, grid, folds, sure)
+
+
+def _moved(
+    profile: Profile,
+    domain: str,
+    tts_and_seed: tuple[str, int],
+    vector: VectorSpec | Direction,
+    grid: Sequence[float],
+    folds: Sequence[int | None],
+    sure: bool = False,
+) -> pd.DataFrame:
+    (tts, seed), parts = tts_and_seed, []
     for fold in folds:
-        model = stages.syn_target(profile, vector.tts, domain, vector.seed, fold)
+        model = stages.syn_target(profile, tts, domain, seed, fold)
         rows = stages.test_rows(profile, domain, fold)
         parts.append(scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
     return pd.concat(parts, ignore_index=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from syn2real_utils import augmentation, committed, results, selection, speech, stages, statistics
+from syn2real_utils import augmentation, committed, results, selection, speech, stages, statistics, weightspace
 from syn2real_utils.directions import Direction, between, total
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -43,7 +43,7 @@ class Case:
 
     def pretrained(self) -> Artifact:
         """The backbone."""
-        return Artifact(stages.pretrained(self.profile), stages.parent(self.profile))
+        return stages.pretrained_model(self.profile)
 
     def tau(self) -> Direction:
         """real_source - syn_source of the pooled source domains."""
@@ -73,9 +73,14 @@ def _between_seeds(case: Case, domains: tuple[str, ...]) -> Direction:
     return between(case.trained(REAL, domains, other), case.trained(REAL, domains))
 
 
-def _sum_of_domains(case: Case) -> Direction:
-    """What stands for the pooled vector of the other source domains: see `results.selection_scores`."""
-    return total([between(case.trained(REAL, (d,)), case.trained(case.tts, (d,))) for d in case.sources])
+def _stand_in(case: Case, step: Callable[[tuple[str, ...]], Direction]) -> Direction:
+    """What stands for a pooled step of the other source domains where one is left out: see `results.selection_scores`."""
+    every = tuple(sorted((*case.sources, case.target)))
+    return weightspace.as_long_as(total([step((domain,)) for domain in case.sources]), step(every))
+
+
+def _left_out_tau(case: Case) -> Direction:
+    return _stand_in(case, lambda domains: between(case.trained(REAL, domains), case.trained(case.tts, domains)))
 
 
 def _shuffled(case: Case, _: Artifact) -> Direction:
@@ -142,9 +147,9 @@ def _towards_pretrained(case: Case, base: Artifact) -> Direction:
 
 
 def _towards_sources(case: Case, base: Artifact) -> Direction:
-    """To the sum of the source domains' own steps from `pretrained`, which stands for a real_source of them."""
-    steps = [between(case.trained(REAL, (domain,)), case.pretrained()) for domain in case.sources]
-    return total([*steps, between(case.pretrained(), base)])
+    """To what stands for a real_source of the source domains."""
+    step = _stand_in(case, lambda domains: between(case.trained(REAL, domains), case.pretrained()))
+    return total([step, between(case.pretrained(), base)])
 
 
 def _noise(tau: Direction, case: Case) -> Direction:
@@ -157,7 +162,7 @@ RIVALS = {
         "null vector: real_source of another seed - real_source of this one; what another seed moves",
         "our choice",
         move=lambda case, _: _between_seeds(case, case.sources),
-        guess=lambda case, _: total([_between_seeds(case, (d,)) for d in case.sources]),
+        guess=lambda case, _: _stand_in(case, lambda domains: _between_seeds(case, domains)),
     ),
     "null-shuffled": Rival(
         "null vector: as tau, but for a random half of the texts the real and the synthetic clips change sides",
@@ -168,7 +173,7 @@ RIVALS = {
         "null vector: Gaussian noise in which every tensor, and so every module, has the norm that it has in tau",
         "our choice",
         move=lambda case, _: _noise(case.tau(), case),
-        guess=lambda case, _: _noise(_sum_of_domains(case), case),
+        guess=lambda case, _: _noise(_left_out_tau(case), case),
     ),
     "wise-ft": Rival(
         "weight average of syn_target and pretrained; lam is the share of pretrained",

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from syn2real_utils import checkpoints, committed, geometry, results, selection, stages, weightspace
+from syn2real_utils import committed, results, selection, stages, weightspace
+from syn2real_utils.directions import between
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
-from syn2real_utils.store import Artifact
 from syn2real_utils.studytables import SCORE_COLUMNS
 
 Scores = dict[float, float]
@@ -106,25 +106,25 @@ def _norm_matched(profile: Profile, target: str, tts: str, seed: int) -> Scores:
     """How far lam is from that whose step has the right length: |lam tau| = c |syn_target - pretrained|.
 
     c is chosen on the source domains, each left out in turn as in the default: the c of the lowest WER summed over them, where
-    each takes the lam of the grid that is nearest to c |syn_domain - pretrained| / |tau of the others|. The default carries
-    over a lam from vectors of other lengths; this carries over a length.
+    each takes the lam of the grid that is nearest to c |syn_domain - pretrained| / |tau|. The default carries over the length of a
+    step; this carries over its length beside the fine-tune.
     """
     grid = profile.evaluation.selection_grid
     curves = results.selection_scores(profile, target, tts, seed)
-    sources = stages.source_domains(profile, target)
     fold = stages.folds(profile)[0]
-    units = {}  # of each left-out domain: the lam whose step is as long as its fine-tune
-    for domain in curves.domain.unique():
-        others = results.left_out_vector(sources, domain, tts, seed)
-        base = stages.syn_target(profile, tts, domain, seed, fold)
-        if length := _length_of_sum(profile, others.domains, tts, seed):
-            units[domain] = _moved(profile, base) / length
-    real, syn = (stages.finetuned(profile, speech, sources, seed) for speech in (REAL, tts))
-    length = _distance(profile, syn, real)
-    if not length or not all(units.values()):  # a vector or a fine-tune of no step at all
+    real, syn = (stages.finetuned(profile, s, stages.source_domains(profile, target), seed) for s in (REAL, tts))
+    if not (length := weightspace.length(between(real, syn))):  # a vector of no step at all
         return _near(profile, 0.0)
-    unit = _moved(profile, stages.syn_target(profile, tts, target, seed, fold)) / length
-    return _near(profile, best_share(curves[curves.domain.isin(units)], units, grid) * unit)
+
+    def unit(domain: str) -> float:
+        """The lam whose step is as long as the fine-tune on a domain; the stand-ins of left-out domains are as long as tau."""
+        moved = between(stages.syn_target(profile, tts, domain, seed, fold), stages.pretrained_model(profile))
+        return weightspace.length(moved) / length
+
+    units = {domain: unit(domain) for domain in curves.domain.unique()}
+    if not all(units.values()):  # a fine-tune of no step at all
+        return _near(profile, 0.0)
+    return _near(profile, best_share(curves, units, grid) * unit(target))
 
 
 def best_share(curves: pd.DataFrame, units: dict[str, float], grid: list[float]) -> float:
@@ -150,31 +150,6 @@ def _near(profile: Profile, wanted: float) -> Scores:
 def _wer(rows: pd.DataFrame) -> Scores:
     points = selection.curve(rows)
     return dict(zip(points.lam.tolist(), points.wer.tolist(), strict=True))
-
-
-def _moved(profile: Profile, model: Artifact) -> float:
-    """|model - pretrained|."""
-    return _distance(profile, None, model)
-
-
-def _distance(profile: Profile, a: Artifact | None, b: Artifact) -> float:
-    """|b - a| over all parameters; None: `pretrained`."""
-    key = {"version": 1, "from": a.fingerprint if a else stages.parent(profile), "to": b.fingerprint}
-    start = a.path if a else stages.pretrained(profile)
-
-    def make() -> pd.DataFrame:
-        products = geometry.gram([(checkpoints.load_state(start), checkpoints.load_state(b.path))])
-        return pd.DataFrame({"length": [products["all"][0, 0] ** 0.5]})
-
-    return float(weightspace.cached("lengths", "distance", key, make).length[0])
-
-
-def _length_of_sum(profile: Profile, domains: tuple[str, ...], tts: str, seed: int) -> float:
-    """|sum of the vectors of some domains|, from their norms and cosines."""
-    rows = weightspace.domain_cosines(profile)
-    rows = rows[(rows.seed == seed) & (rows.module == "all") & (rows.tts_a == tts) & (rows.tts_b == tts)]
-    rows = rows[rows.domain_a.isin(domains) & rows.domain_b.isin(domains)]
-    return float((rows.cosine * rows.norm_a * rows.norm_b).sum() ** 0.5)
 
 
 SELECTORS = {

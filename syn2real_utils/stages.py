@@ -63,6 +63,7 @@ __all__ = [
     "model_key",
     "parent",
     "pretrained",
+    "pretrained_model",
     "real_rows",
     "selection_domains",
     "source_domains",
@@ -92,7 +93,7 @@ ADAPTED, TRANSCRIPTS = "runs/artifacts/adapted", "runs/artifacts/transcripts"
 class VectorSpec:
     """Which task vector: of the pooled source domains, or one made of a vector per domain (of the pooled ones per seed)."""
 
-    kind: Literal["pooled", "mean", "sum", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
+    kind: Literal["pooled", "mean", "norm-weighted", "similarity-weighted", "ties", "dare", "seed-averaged"]
     tts: str
     domains: tuple[str, ...]
     seed: int
@@ -103,6 +104,11 @@ class VectorSpec:
 def pretrained(profile: Profile) -> Path:
     """The folder of the backbone as downloaded, fetched and converted at first use."""
     return sources.resolve(profile.backbone.name, Store())
+
+
+def pretrained_model(profile: Profile) -> Artifact:
+    """`pretrained` as fine-tunes begin with it."""
+    return Artifact(pretrained(profile), parent(profile))
 
 
 def backbone(profile: Profile) -> "Backbone":
@@ -403,7 +409,7 @@ def _vector(kind: str, pairs: tuple[tuple[Path, Path], ...], density: float, see
     if kind in merging.RULES:
         return merging.merged(kind, pairs, density, seed)
     parts = (TaskVector.between(checkpoints.load_state(syn), checkpoints.load_state(real)) for real, syn in pairs)
-    return TaskVector.sum(parts) if kind == "sum" else TaskVector.mean(parts)
+    return TaskVector.mean(parts)
 
 
 def _vector_label(spec: VectorSpec | Direction) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from syn2real_utils import checkpoints, committed, geometry, stages
+from syn2real_utils.directions import Direction
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.stages import VectorSpec
@@ -54,6 +55,21 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
     ]
     table = pd.concat([points, pd.DataFrame(moved)], ignore_index=True).assign(target=target, tts=tts, seed=seed)
     return table[["target", "tts", "seed", "model", "lam", "x", "y", "distance"]]
+
+
+def length(direction: Direction) -> float:
+    """Its norm over all parameters, kept in the store."""
+    table = cached(
+        "lengths", "direction", {"version": 2, "direction": direction.key()},
+        lambda: pd.DataFrame({"length": [direction.norm()]}),
+    )  # fmt: skip
+    return float(table.length[0])
+
+
+def as_long_as(direction: Direction, other: Direction) -> Direction:
+    """A direction with the length of another one, so that one lam is one length of step along both."""
+    own = length(direction)
+    return direction.times(length(other) / own) if own else direction
 
 
 def all_planes(profile: Profile) -> pd.DataFrame:

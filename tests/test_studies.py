@@ -101,10 +101,14 @@ def test_targets_of_a_group_share_their_source_models_and_what_chooses_lam(run, 
     # 2 pooled, 2 x 3 of single domains, 2 folds of 2 targets, 1 fold of 2 domains that choose lam
     assert len(made_models) == 14 == plan(profile, stages.real_rows(profile)).models
     assert not [path for path in made_models if "4domains" in path.parent.name]
-    chosen = list((home / "runs" / "artifacts" / "transcripts").glob("*-sum-*/done.json"))
+    chosen = list((home / "runs" / "artifacts" / "transcripts").glob("*-direction-*/done.json"))
     assert len(chosen) == 2, "of the two domains, once for both targets"
     rows = pd.read_csv(run / "tables" / "selection.csv")
     assert set(rows.domain) == {"farm", "home"}
+    for domain in ("farm", "home"):  # one lam is one length of step along the stand-in and along tau
+        stand_in = results.left_out_vector(profile, stages.source_domains(profile, "sea"), domain, "pico", 0).vector()
+        tau = stages.vector(profile, results.spec(profile, "sea", "pico", 0))
+        assert stand_in.norm() == pytest.approx(tau.norm(), rel=1e-4)
     sums = rows.groupby(["vector", "lam", "target"]).errors.sum().unstack()
     assert (sums.sea == sums.lake).all()
 
