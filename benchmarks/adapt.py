@@ -108,14 +108,10 @@ def hear(name: str, model: Artifact | None, place: str, profile: Profile, rows: 
 
 
 def choose(given: argparse.Namespace, domain: str, profile: Profile) -> str:
-    """The vector that `auto` would take, of those that did not hear the domain; none where there is none."""
-    tts = given.tts.split(",")
-    there = [v for v in ready.find(stages.parent(profile), given.language, tts) if domain not in v.domains]
-    if given.vector == "none" or not all(any(v.tts == name for v in there) for name in tts):
-        return "none"
-    if len(tts) > 1:
-        return "auto"  # takes the best vector of each TTS, and prefers those that did not hear the domain
-    return str(there[0].path)
+    """`auto`, which prefers vectors that did not hear the domain; none where there is none of those for each TTS."""
+    there = ready.find(stages.parent(profile), given.language, given.tts.split(","))
+    clean = {vector.tts for vector in there if domain not in vector.domains}
+    return "auto" if given.vector == "auto" and clean.issuperset(given.tts.split(",")) else "none"
 
 
 def scoring(given: argparse.Namespace, corpus: str) -> Profile:
