@@ -18,7 +18,7 @@ from torch import Tensor
 from syn2real_utils import checksums, lora, parameters, tensorfiles, vectors
 from syn2real_utils import lineage as lineages
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.lineage import LINEAGE, Lineage, architecture, read_lineage, write_lineage
+from syn2real_utils.lineage import LINEAGE, MADE_FROM, Lineage, architecture, read_lineage, write_lineage
 from syn2real_utils.parameters import MismatchError, State
 from syn2real_utils.tensorfiles import VECTOR, Pieces, Source
 from syn2real_utils.vectors import TaskVector
@@ -46,7 +46,7 @@ SETTINGS = (
     ".model",
     ".jinja",
 )  # config, generation_config, tokenizer and preprocessor files, the index
-NOT_COPIED = (LINEAGE, "done.json", "trainer_state.json")  # they tell of the base, not of what is made of it
+NOT_COPIED = (LINEAGE, MADE_FROM, "done.json", "trainer_state.json")  # they tell of the base, not of what is made of it
 TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}  # Whisper; some folders hold this tensor twice
 
 

@@ -13,6 +13,7 @@ from syn2real_utils.store import write_text_atomic
 
 Named = Sequence[tuple[Path | str, "Lineage"]]  # what an operation takes, each with the path to name in an error
 LINEAGE = "lineage.json"
+MADE_FROM = "made_from.json"  # beside an exported model: fingerprints of base and vector, and lam
 REAL = "real"  # the speech that is of no TTS engine
 
 

@@ -1,12 +1,13 @@
 """The exported models of a run: ordinary model folders with a model card that says what they are and how well they hear."""
 
+import json
 import shutil
 from pathlib import Path
 
 import jinja2
 
 from syn2real_utils import __version__, machine, results, selection, stages, statistics, tables
-from syn2real_utils.lineage import architecture, read_lineage
+from syn2real_utils.lineage import MADE_FROM, architecture, read_lineage
 from syn2real_utils.origins import of_profile, origin, terms
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import DONE, write_text_atomic
@@ -26,6 +27,7 @@ def export(profile: Profile, target: str, tts: str, seed: int) -> Path:
     for file in sorted(model.path.iterdir()):
         if file.is_file() and file.name != DONE:
             _copy(file, folder / file.name)
+    write_text_atomic(folder / MADE_FROM, json.dumps(model.key(), indent=1) + "\n")
     write_text_atomic(folder / CARD, card(profile, target, tts, seed))
     return folder
 

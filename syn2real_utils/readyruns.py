@@ -8,11 +8,11 @@ import pandas as pd
 
 from syn2real_utils import selection, statistics, tables
 from syn2real_utils.errors import UserError
-from syn2real_utils.lineage import LINEAGE
+from syn2real_utils.lineage import MADE_FROM
 from syn2real_utils.origins import origin
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.readyvector import About, Data, ReadyVector, lineage_of
-from syn2real_utils.store import DONE, sha256
+from syn2real_utils.store import DONE
 from syn2real_utils.tensorfiles import VECTOR
 
 PROFILE, RUN = "profile.yaml", "run.json"  # of a run
@@ -44,7 +44,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
 
 def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, evidence: dict) -> ReadyVector:
     lam = _chosen_lam(folder, target, tts, seed)
-    path = _artifact(folder, target, tts, seed, lam)
+    path = _artifact(folder, target, tts, seed)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
     data = tuple(data_of(name) for name in (profile.backbone.name, profile.corpus.name, tts))
     return ReadyVector(
@@ -127,37 +127,17 @@ def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
     return wers | measured | {name: round(v, 4) if math.isfinite(v) else None for name, v in numbers.items()}
 
 
-def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Path:
-    """The store's folder of the vector that the run's exported model was made with.
-
-    The export is a copy of an artifact, whose key names the vector: so the run's files alone say which one it is, whatever
-    else lies in the store.
-    """
+def _artifact(folder: Path, target: str, tts: str, seed: int) -> Path:
+    """The store's folder of the vector that the run's exported model was made with: the model's folder says which one it is."""
     exported, artifacts = folder / "models" / f"{target}-{tts}-s{seed}", folder.parent / "artifacts"
     again = f"'syn2real run {folder.name}' makes it"
-    if not (exported / LINEAGE).is_file():
-        raise UserError(f"the run {folder} has no models/{exported.name}: {again}")
-    made = [_json(done) for done in sorted((artifacts / "adapted").glob(f"*/{DONE}"))]
-    same = {str(noted["key"]["vector"]) for noted in made if noted and _copied(exported, noted, lam)}
-    if len(same) > 1:  # equal in all but their weights
-        same = {str(noted["key"]["vector"]) for noted in made if noted and _copied(exported, noted, lam, weights=True)}
-    found = [
-        path for one in same for path in sorted((artifacts / "vectors").glob(f"*-{one}")) if (path / DONE).is_file()
-    ]
-    if len(found) != 1:
-        raise UserError(f"the task vector of {exported} is no longer in {artifacts}: {again} again")
-    return found[0]
-
-
-def _copied(exported: Path, noted: dict, lam: float, weights: bool = False) -> bool:
-    """Whether a model folder is a copy of the artifact that `noted`, its done.json, tells of; `weights`: compared too."""
-    files = noted["files"]
-    if noted["key"].get("lam") != lam or any(  # `adapt` keeps models there that are made without a lam
-        not (exported / name).is_file() or (exported / name).stat().st_size != size for name, (size, _) in files.items()
-    ):
-        return False
-    compared = [name for name in files if name == LINEAGE or (weights and name.endswith(".safetensors"))]
-    return all(sha256(exported / name) == files[name][1] for name in compared)
+    made_from = _json(exported / MADE_FROM)
+    if "vector" not in made_from:
+        raise UserError(f"the run {folder} has no models/{exported.name}/{MADE_FROM}: {again}")
+    for path in (artifacts / "vectors").glob(f"*-{made_from['vector']}"):
+        if (path / DONE).is_file():
+            return path
+    raise UserError(f"the task vector of {exported} is no longer in {artifacts}: {again} again")
 
 
 def _json(file: Path) -> dict:

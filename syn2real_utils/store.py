@@ -48,6 +48,10 @@ class Artifact:
     path: Path
     fingerprint: str
 
+    def key(self) -> dict[str, object]:
+        """Description of all that it was made from."""
+        return json.loads((self.path / DONE).read_text(encoding="utf-8"))["key"]
+
     def damage(self, hashes: bool = False) -> list[str]:
         """Files that are missing or differ in size (with `hashes`, in content) from what was published."""
         files = json.loads((self.path / DONE).read_text())["files"]

@@ -9,6 +9,7 @@ import torch
 from transformers import WhisperForConditionalGeneration
 
 from syn2real_utils import checkpoints, selection, statistics
+from syn2real_utils.lineage import MADE_FROM
 from syn2real_utils.profile import load_profile
 from syn2real_utils.store import DONE, Store
 from tests import made
@@ -89,3 +90,5 @@ def _export(store: Store, base: Path, tau, into: Path, seed: int) -> None:
         lambda folder: checkpoints.apply(base, tau.path, LAM, folder, overwrite=True),
     )
     shutil.copytree(adapted.path, into, ignore=shutil.ignore_patterns(DONE))
+    (into / MADE_FROM).write_text(json.dumps(adapted.key()))
+    shutil.rmtree(adapted.path)  # the exported model is enough
