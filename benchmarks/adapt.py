@@ -6,8 +6,8 @@ For each domain: its texts alone go in, then its real clips are heard by `pretra
 makes of it, padded to 30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A
 vector that heard speech of the domain is not used; what it promises was measured on all targets of its run, this one among them.
 The folder gets rows.csv (a row per model and clip), verdicts.csv (what adapt said), truth.csv (both together), forgetting.csv
-(each model against pretrained, over all domains) and before_after.png. Domains that stand in verdicts.csv are not done again, nor
-what is in the store.
+(each model against pretrained, over all domains) and before_after.png. What stands in rows.csv is not heard again, so a second call
+with `--keep` adds its models alone; nothing in the store is made again, and verdicts' minutes are what was left to do.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from syn2real_utils import beforeafter, checkpoints, figures, machine, ready, st
 from syn2real_utils.adapt import adapt
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
+from syn2real_utils.handover import Adapted
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.progress import say
 from syn2real_utils.store import Artifact, home, write_text_atomic
@@ -41,9 +42,9 @@ def main() -> None:
     domains = given.domains.split(",") if given.domains else sorted(counts.index[counts >= AT_LEAST])
     panels = [("others", own, sample(rows, EACH)), ("outside", other, few(foreign, given.outside))]
     for domain in domains:
-        if domain not in done(given.out):
+        if lacking := [name for name in models(given) if (domain, name) not in done(given.out)]:
             heard = [("own", own, rows[rows.domain == domain].reset_index(drop=True)), *panels]
-            one_domain(given, domain, heard)
+            one_domain(given, domain, heard, lacking)
             finish(given.out)  # after each: a call may be stopped
 
 
@@ -73,31 +74,42 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def one_domain(given: argparse.Namespace, domain: str, heard: list[tuple[str, Profile, pd.DataFrame]]) -> None:
+def models(given: argparse.Namespace) -> dict[str, dict[str, object]]:
+    """Name -> the options of `adapt` that make it; `pretrained` is made by none."""
+    kept = {f"keep {share}": {"keep": float(share)} for share in given.keep.split(",") if share}
+    return {"pretrained": {}, "syn_target": {"vector": "none"}, "adapted": {}} | kept
+
+
+def one_domain(
+    given: argparse.Namespace, domain: str, heard: list[tuple[str, Profile, pd.DataFrame]], lacking: list[str]
+) -> None:
     """Make the models, write what was said and then what is true."""
     start, texts = time.perf_counter(), heard[0][2].drop_duplicates("text_id").transcription
     work = home() / "runs" / "bench-adapt" / domain
     work.mkdir(parents=True, exist_ok=True)
     write_text_atomic(work / f"{domain}.txt", "\n".join(texts) + "\n")
-    vector = choose(given, domain, heard[0][1])
-    how = {"threads": threads(), "overwrite": True, "domain": domain, "seed": given.seed}
+    how = {"vector": choose(given, domain, heard[0][1]), "threads": threads(), "overwrite": True, "domain": domain}
     call = (work / f"{domain}.txt", given.language, given.backbone, given.tts.split(","))
-    adapt(*call, work / "syn_target", vector="none", **how)
-    made = adapt(*call, work / "adapted", vector=vector, **how)
+    made = {
+        name: adapt(*call, work / name, seed=given.seed, **how | models(given)[name])
+        for name in lacking
+        if name != "pretrained"
+    }
     minutes = (time.perf_counter() - start) / 60
-    kept = [share for share in given.keep.split(",") if share]
-    for share in kept:
-        adapt(*call, work / f"keep {share}", vector=vector, keep=float(share), **how)
-    named = ["syn_target", "adapted", *(f"keep {share}" for share in kept)]
-    models = {"pretrained": None, **{name: artifact(work / name) for name in named}}
-    table = pd.concat([hear(name, model, *panel) for name, model in models.items() for panel in heard])
+    found = {name: artifact(work / name) if name in made else None for name in lacking}
+    table = pd.concat([hear(name, model, *panel) for name, model in found.items() for panel in heard])
     append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv")
+    if "adapted" in made:
+        append(pd.DataFrame([verdict(given, domain, made["adapted"], minutes)]), given.out / "verdicts.csv")
+    shutil.rmtree(work)
+
+
+def verdict(given: argparse.Namespace, domain: str, made: Adapted, minutes: float) -> dict[str, object]:
+    """What was said of a domain, and how it was made."""
     said = {"domain": domain, "language": given.language, "backbone": given.backbone, "tts": given.tts}
     said |= {"texts": len(made.texts.kept), "vector": "+".join(v.name for v in made.vectors) or "none", "lam": made.lam}
     said |= {"go": made.go, "reason": made.reason, "minutes": round(minutes, 1), "seed": given.seed}
-    said |= {"commit": machine.commit(), "machine": machine.about()["machine"]}
-    append(pd.DataFrame([said]), given.out / "verdicts.csv")
-    shutil.rmtree(work)
+    return said | {"commit": machine.commit(), "machine": machine.about()["machine"]}
 
 
 def hear(name: str, model: Artifact | None, place: str, profile: Profile, rows: pd.DataFrame) -> pd.DataFrame:
@@ -143,10 +155,10 @@ def append(table: pd.DataFrame, file: Path) -> None:
     write_text_atomic(file, pd.concat([*before, table]).to_csv(index=False, lineterminator="\n"))
 
 
-def done(folder: Path) -> set[str]:
-    """Domains whose truth is known."""
-    file = folder / "verdicts.csv"
-    return set(pd.read_csv(file).domain) if file.is_file() else set()
+def done(folder: Path) -> set[tuple[str, str]]:
+    """Domain and model of what was heard."""
+    file = folder / "rows.csv"
+    return set(pd.read_csv(file)[["domain", "model"]].itertuples(index=False, name=None)) if file.is_file() else set()
 
 
 def threads() -> int:
