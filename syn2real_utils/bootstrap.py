@@ -2,9 +2,9 @@
 
 Utterances of one text are not independent, nor are those of one speaker, so neither is drawn by the utterance:
 
-- Where every speaker is unknown, or there is one only, texts are drawn (blocks; Liu and Peng, arXiv 1912.09508), and what
-  is said holds for more texts by the same people.
-- Where each text has one speaker, speakers are drawn with all their texts, and where each speaker has one text, texts are
+- Where speakers are unknown, or fewer than `SPEAKERS`, texts are drawn (blocks; Liu and Peng, arXiv 1912.09508), and what is
+  said holds for more texts by the same people: of so few speakers no draw shows how others would differ.
+- Else, where each text has one speaker, speakers are drawn with all their texts, and where each speaker has one text, texts are
   drawn with all their speakers: the coarser block holds the finer one.
 - Where texts and speakers cross (many read the same sentences), whole connected blocks would leave one block. Then both are
   drawn, apart, and an utterance weighs the product of what its text and its speaker were drawn (the pigeonhole bootstrap;
@@ -28,6 +28,7 @@ from syn2real_utils.errors import UserError, names
 
 Unit = Literal["words", "chars"]
 COUNTS: dict[Unit, tuple[str, str]] = {"words": ("errors", "n_words"), "chars": ("char_errors", "n_chars")}
+SPEAKERS = 6  # the fewest that can show a p below 0.05: 2 ** (1 - 6) is 0.03
 PAIRED = (
     "target",
     "run",
@@ -194,7 +195,7 @@ def _said(rows: pd.DataFrame) -> list[np.ndarray]:
     texts = rows.text_id.astype(str)
     speakers = rows.speaker.fillna("").astype(str) if "speaker" in rows else pd.Series("", index=rows.index)
     known = speakers != ""
-    if speakers[known].nunique() < 2:
+    if speakers[known].nunique() < SPEAKERS:
         return [_codes(texts)]
     pairs = pd.DataFrame({"text": texts, "speaker": speakers, "known": known}).drop_duplicates()
     if not pairs.text.duplicated().any():

@@ -23,6 +23,7 @@ from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import LINEAGE, read_lineage
 from syn2real_utils.progress import say
+from syn2real_utils.store import check_writable
 
 # What is written for whom, and the types that the weights can have there.
 FORMATS = {"ctranslate2": ("float32", "float16", "int8"), "ggml": ("float16",)}
@@ -47,6 +48,7 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
             is asked for and not installed; whisper.cpp cannot compute this model.
     """
     _check_wanted(to, quantization)
+    check_writable(out)
     tensorfiles.weight_files(model)  # a model, no vector and no pickle
     if (found := kind(check_folder(model))) != WHISPER:
         raise UserError(f"{model} holds a {found}: {to} takes a Whisper only")
@@ -54,10 +56,10 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
     state = load_state(model)
     _check_state(model, state)
     if to == "ggml":
-        if (lineage := read_lineage(model)) and lineage.licences:
-            say(f"no card fits beside {out.name}: pass on that it is made of {'; '.join(lineage.licences)}")
         with _published_file(out, overwrite) as file:
             ggml.write(file, model, state)
+        if (lineage := read_lineage(model)) and lineage.licences:
+            say(f"no card fits beside {out.name}: pass on that it is made of {'; '.join(lineage.licences)}")
         return
     with tensorfiles.published(out, overwrite, known=(CONTAINER,), kind="export to ctranslate2") as folder:
         _convert(model, folder, quantization)
@@ -110,7 +112,7 @@ def _published_file(out: Path, overwrite: bool) -> Iterator[Path]:
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the file to write, such as {out / 'ggml-model.bin'}")
     if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already: name another output, or ask to overwrite it")
+        raise UserError(f"{out} exists already: name another output, or give --overwrite")
     if out.exists() and not _is_ggml(out):
         raise UserError(f"{out} is no ggml file, so it is not overwritten: name another output")
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")

@@ -73,6 +73,7 @@ def write(page: Page, adapted: Artifact, joint: Artifact | None, overwrite: bool
         if joint is not None:
             (folder / JOINT).mkdir()
             _copy(joint, folder / JOINT)
+            write_text_atomic(folder / JOINT / CARD, _joint_card(page))
         write_text_atomic(folder / TEXTS, page.found.texts.report())
         if page.scored is not None:
             rows = page.scored.to_csv(index=False, lineterminator="\n")
@@ -170,7 +171,8 @@ def _gain(vector: Vector) -> str:
 def _lineage(vector: Vector) -> str:
     """What a vector comes from, beside its domains."""
     known = vector.lineage
-    made = f"{vector.name} = real_source - syn_source" if known.operation == "subtract" else vector.name
+    models = " - ".join(f"model of {part.speech or 'unknown'} speech" for part in known.parts)
+    made = f"{vector.name} = {models}" if known.operation == "subtract" and models else vector.name
     seed = "" if known.seed is None else f", seed {known.seed}"
     run = f", run {vector.about.profile}, commit {vector.about.commit}" if isinstance(vector, ReadyVector) else ""
     return f"{made}, of weights {known.parent[:12] if known.parent else 'that it does not name'}{seed}{run}"
@@ -187,6 +189,16 @@ def _words(scored: pd.DataFrame | None, domain: str) -> list[dict[str, object]]:
         {"what": what, "total": words.total(), "most": [f"{word} {count}" for word, count in sorted(words.items(), key=lambda i: (-i[1], i[0]))[:MOST_WORDS]]}
         for what, words in (("gained", gained), ("lost", lost))
     ]  # fmt: skip
+
+
+def _joint_card(page: Page) -> str:
+    """What is to be passed on with the rival."""
+    name, domain = page.found.path.name, page.found.domain
+    return (
+        f"# {name}: joint\n\nThe rival of the model *{name}* for the domain *{domain}*, told of in its README.md and report.md: trained on "
+        f"its synthetic clips and on {page.real} real clips of the user's own, without a vector. The licences named there bind "
+        "this one too, and so do the rights of the people in those clips.\n"
+    )
 
 
 def _render(template: str, values: dict[str, object]) -> str:

@@ -4,7 +4,6 @@ import math
 import os
 import re
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from syn2real_utils import recipe, stages, vectorpick
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import BackbonePart, CorpusPart, EvaluationPart, Profile, TrainingPart, TtsPart
 from syn2real_utils.progress import say
+from syn2real_utils.store import check_writable
 from syn2real_utils.tensorfiles import check_free
 from syn2real_utils.texts import Texts, read_texts
 from syn2real_utils.tts.base import check_tts
@@ -62,7 +62,7 @@ def check(
     _check_options(tts, language, takes, keep, seed, threads)
     vectorpick.check_choice(vector, lam, devel)
     check_free(out, overwrite)
-    _check_writable(out)
+    check_writable(out)
     for option, folder in (("--devel", devel), ("--real", real)):
         if folder is not None and not folder.expanduser().is_dir():
             raise UserError(f"{option}: no folder {folder}: expected an AudioFolder with clips and metadata.csv")
@@ -104,7 +104,11 @@ def tell_cost(order: Order, joint: int, scored: int) -> None:
     profile, count = order.profile, len(order.texts.kept)
     tts, backbone = [part.name for part in profile.tts], stages.pretrained(profile)
     takes, threads = profile.tts[0].takes, profile.threads
-    say(recipe.estimate(order.texts.letters(), count, tts, takes, backbone, threads, joint, scored).line())
+    say(
+        recipe.estimate(
+            order.texts.letters(), count, tts, takes, backbone, threads, joint, scored, order.keep > 0
+        ).line()
+    )
     if count <= recipe.MANY_TEXTS or order.yes:
         return
     if not sys.stdin.isatty():
@@ -125,15 +129,3 @@ def _domain(given: str | None, file: Path) -> str:
 def _rooted(backbone: str) -> str:
     folder = Path(backbone).expanduser()
     return str(folder.resolve()) if backbone.startswith((".", "~", "/")) or folder.is_dir() else backbone
-
-
-def _check_writable(out: Path) -> None:
-    """Raise UserError where `out` could not be written in the end: it is tried, for a disk may be read-only for root too."""
-    there = next(path for path in out.resolve().parents if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {there} is no folder that you may write to ({error.strerror}); name another --out"
-        ) from error

@@ -132,14 +132,14 @@ def on_synthetic(profile: Profile, adapted: Artifact, clips: pd.DataFrame) -> pd
     said = pd.read_csv(found.path / "table.csv", keep_default_na=False, dtype=str)
     named = (("pretrained", FULL, "pretrained"), ("adapted", CLIP, CLIP), ("adapted", FULL, FULL))
     parts = [
-        score(rows, said[column], profile.corpus.language).assign(model=model, context=context)
+        score(rows, said[column], profile.corpus.language).assign(model=model, context=context, speaker="")
         for model, context, column in named
     ]
     return pd.concat(parts, ignore_index=True)
 
 
 def rates(scored: pd.DataFrame) -> pd.DataFrame:
-    """WER of each model and context with its bootstrap interval over texts."""
+    """WER of each model and context with its bootstrap interval, over texts, and over speakers where there are many."""
     table = []
     for (model, context), rows in scored.groupby(["model", "context"], sort=False):
         counts = (len(rows), int(rows.n_words.sum()), int(rows.errors.sum()), statistics.corpus_wer(rows))

@@ -59,13 +59,22 @@ class Estimate:
 
     def line(self) -> str:
         """For people."""
-        time = f"{self.minutes:.0f} minutes" if self.minutes < 120 else f"{self.minutes / 60:.0f} hours"
+        minutes = max(round(self.minutes), 1)
+        time = f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 120 else f"{self.minutes / 60:.0f} hours"
         disk = f"{self.megabytes:.0f} MB" if self.megabytes < 10_000 else f"{self.megabytes / 1000:.0f} GB"
         return f"estimate: {self.clips} clips to speak, about {time} without a GPU{self.more}, {disk} of disk; what is in the store is not made again"
 
 
 def estimate(
-    letters: int, texts: int, tts: Sequence[str], takes: int, backbone: Path, threads: int, joint: int, scored: int
+    letters: int,
+    texts: int,
+    tts: Sequence[str],
+    takes: int,
+    backbone: Path,
+    threads: int,
+    joint: int,
+    scored: int,
+    kept: bool = False,
 ) -> Estimate:
     """Count the work.
 
@@ -78,6 +87,7 @@ def estimate(
         threads: of this machine.
         joint: real clips that a second model is trained on, too.
         scored: real clips that are scored.
+        kept: whether a share of the pretrained weights is taken back.
     """
     speech = takes * (letters / LETTERS_A_SECOND + 0.6 * texts)  # seconds that one engine says
     weights = sum(4 * t.numel() for t in checkpoints.load_state(backbone).values()) / 1e6
@@ -86,5 +96,6 @@ def estimate(
     seconds += EPOCHS * weights * TRAIN * (models * speech * len(tts) + 4.5 * joint)
     seconds += scored * weights * (2 + models) * (DECODE_FULL + 4.5 * DECODE)
     minutes = 1 + seconds / (0.9 * min(threads, MOST_THREADS)) / 60  # a minute to start and to write
-    megabytes = weights * (2 + models + 3 * (len(tts) > 1)) + WAV * speech * len(tts)
+    folders = 1 + 2 * models + 3 * (len(tts) > 1) + 3 * kept  # in the store and at --out
+    megabytes = weights * folders + WAV * speech * len(tts)
     return Estimate(texts * takes * len(tts), minutes, megabytes, plan.unmeasured(tts))

@@ -15,7 +15,7 @@ from syn2real_utils.errors import UserError, names
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart
-from syn2real_utils.store import Store, write_text_atomic
+from syn2real_utils.store import Store, check_writable, write_text_atomic
 from syn2real_utils.text import normaliser_version
 
 BATCH = 16
@@ -60,6 +60,7 @@ def evaluate(
         raise UserError(f"{out} is a folder: name the CSV to write, such as {out / 'rows.csv'}")
     if not out.resolve().parent.is_dir():
         raise UserError(f"no folder {out.resolve().parent} to write {out.name} into: make it first")
+    check_writable(out)
     language = language or _language(corpus)
     normaliser_version(language)  # known, or says so
     rows = read_audio(corpus, language)

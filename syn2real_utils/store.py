@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +123,18 @@ class Store:
     def _artifact(self, kind: str, label: str, key: dict) -> Artifact:
         digest = fingerprint(key)
         return Artifact(self.root / kind / f"{label}-{digest}", digest)
+
+
+def check_writable(out: Path) -> None:
+    """Raise UserError where `out` could not be written in the end: it is tried, for a disk may be read-only for root too."""
+    there = next(path for path in out.resolve().parents if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write {out}: {there} is no folder that you may write to ({error.strerror}); name another --out"
+        ) from error
 
 
 def write_text_atomic(path: Path, text: str) -> None:

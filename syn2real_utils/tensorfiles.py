@@ -266,7 +266,7 @@ def check_free(
     out = out.resolve()
     taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if taken and not overwrite:
-        raise UserError(f"{out} exists already: name another output, or ask to overwrite it")
+        raise UserError(f"{out} exists already: name another output, or give --overwrite (overwrite=True)")
     if taken and not any((out / name).is_file() for name in known):
         raise UserError(f"{out} is no {kind}, so it is not overwritten: name another output")
     return out

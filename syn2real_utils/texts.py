@@ -18,6 +18,7 @@ import pandas as pd
 from syn2real_utils.corpora.base import NO_FOLD, text_id
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.guess import guess_language, unsaid
+from syn2real_utils.progress import track
 from syn2real_utils.text import normalise, spoken
 
 COLUMNS = ("text", "transcription")  # of a .csv, keys of a .jsonl; else the only one
@@ -29,6 +30,7 @@ HEARD = 30.0  # seconds that Whisper hears at once
 MARKUP = re.compile(
     r"</?[A-Za-z][^<>]*>|<!--|&(?:[A-Za-z]{2,8}|#\d+);|\{\{|\]\(|https?://|```"
     r"|\*\*|__|^(?:#{1,6}|[-*+•>])\s"  # Markdown: bold, headings, lists, quotes
+    r"|\{[\w.]*\}|%(?:\(\w+\))?[sd]\b"  # places that a program fills in
 )
 DROPPED = ("line", "reason", "text")  # columns of the report
 EMPTY, CONTROL, TAGS = "empty", "control characters", "markup"
@@ -92,7 +94,7 @@ def read_texts(file: Path | str, language: str) -> Texts:
     kept: list[tuple[int, str]] = []
     dropped: list[tuple[int, str, str]] = []
     seen: set[str] = set()
-    for line, raw in found:
+    for line, raw in track(found, "check the texts"):
         text = unicodedata.normalize("NFC", re.sub(r"[\s\u200b\ufeff]+", " ", raw)).strip()
         if reason := _unusable(text, language, seen):
             dropped.append((line, reason, raw))
@@ -134,10 +136,10 @@ def _unusable(text: str, language: str, seen: set[str]) -> str:
 
 
 def _content(file: Path) -> str:
-    if file.suffix.lower() not in _readers():
-        raise UserError(f"{file} is no list of texts by its name: expected {names(_readers())}")
     if file.is_dir():
         raise UserError(f"{file} is a folder: expected a file with the texts of your domain, a text in each line")
+    if file.suffix.lower() not in _readers():
+        raise UserError(f"{file} is no list of texts by its name: expected {names(_readers())}")
     if not file.is_file():
         raise UserError(f"no file {file}: expected the texts of your domain, a text in each line")
     try:
@@ -146,6 +148,8 @@ def _content(file: Path) -> str:
         raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
+    if "\0" in content:
+        raise UserError(f"{file} is not UTF-8 (it holds zero bytes, as UTF-16 does): save it as UTF-8")
     if not content.strip():
         raise UserError(f"{file} is empty: expected the texts of your domain, a text in each line")
     return content

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from syn2real_utils.corpora.folder import FORMATS as AUDIO_FORMATS
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.store import write_text_atomic
+from syn2real_utils.store import check_writable, write_text_atomic
 
 FORMATS = ("text", "json", "csv", "srt")
 
@@ -72,6 +72,7 @@ class Output:
         if not several and self.out.is_dir():
             named = f"{self.out / 'transcripts'}.{'txt' if self.form == 'text' else self.form}"
             raise UserError(f"{self.out} is a folder: name the file to write, such as {named}")
+        check_writable(self.out)
         taken = [path for path in self._places(files) if path.exists()]
         if taken and not self.overwrite:
             raise UserError(f"{taken[0]} exists already: give --overwrite, or another --out")

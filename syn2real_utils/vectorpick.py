@@ -82,8 +82,8 @@ def check_choice(vector: str, lam: str | float, devel: object) -> None:
         raise UserError("--lam devel needs --devel: give the folder of your real clips, or let lam be auto")
     if lam == DEVEL and vector == NONE:
         raise UserError("--lam devel needs a vector to scale: leave --vector none out")
-    if lam not in (AUTO, DEVEL):
-        checkpoints.number(lam)
+    if lam not in (AUTO, DEVEL) and checkpoints.number(lam) < 0:
+        raise UserError(f"--lam {lam}: expected 0 or more: tau leads from synthetic to real, below 0 it leads away")
 
 
 def named(choice: str) -> Vector:
@@ -123,7 +123,7 @@ def pick_vectors(
         return []
     place = Path(choice).expanduser()
     if choice != AUTO and not ready.holds_several(place):
-        return [_fitting(named(choice), backbone, parent, language, tts)]
+        return [_other(_fitting(named(choice), backbone, parent, language, tts), domain)]
     there = ready.find(parent, language, tts) if choice == AUTO else ready.find_in(place, parent, language, tts)
     picked: list[Vector] = []
     for engine in tts:
@@ -135,9 +135,7 @@ def pick_vectors(
             continue
         best = min(own, key=lambda vector: domain in vector.domains)  # of equals the first, which is the best
         best.load()  # a damaged one is refused before anything is spoken
-        picked.append(best)
-        if domain in best.domains:
-            say(f"  warning: the vector {best.name} comes from real speech of '{domain}' too: no proof for it")
+        picked.append(_other(best, domain))
     if not picked and choice != AUTO:
         raise UserError(
             f"{place} holds no vector for these pretrained weights ({parent[:12]}), '{language}' and {' or '.join(tts)}: "
@@ -151,6 +149,8 @@ def pick_vectors(
 def choose_lam(lam: str | float, picked: Sequence[Vector]) -> Scaling:
     """The lam that is asked for, else the one recorded with the vectors, else `LAM`."""
     if not picked:
+        if lam != AUTO:
+            say(f"  warning: --lam {lam} is not used, for there is no vector to scale")
         return Scaling(0.0, "there is no vector to scale")
     if lam not in (AUTO, DEVEL):
         return Scaling(checkpoints.number(lam), "as it was asked for")
@@ -198,6 +198,13 @@ def vector_folder(picked: Sequence[Vector]) -> tuple[Path, str]:
         lambda into: checkpoints.mean([vector.path for vector in picked], into, overwrite=True),
     )
     return found.path, found.fingerprint
+
+
+def _other(vector: Vector, domain: str) -> Vector:
+    """The vector; says where it heard the domain itself."""
+    if domain in vector.domains:
+        say(f"  warning: the vector {vector.name} comes from real speech of '{domain}' too: no proof for it")
+    return vector
 
 
 def _on_hub(choice: str) -> tuple[str, str | None] | None:

@@ -37,7 +37,7 @@ def verdict(
     if before <= GOOD:
         return False, (
             f"pretrained makes {before:.1f} % errors on the synthetic speech of these texts, so it may already be good: "
-            "keep it, or prove this one with --devel"
+            "keep pretrained, or prove this model with --devel"
         )
     if not picked:
         why = "no vector was asked for" if choice == NONE else "no vector was found"
@@ -54,7 +54,7 @@ def _proved(changes: pd.DataFrame, before: float, moved: bool) -> tuple[bool, st
     """By the user's real clips."""
     rows = {(row.model, row.baseline): row for row in changes.itertuples()}
     row = rows["adapted", "pretrained"]
-    told = f"on your real clips adapted makes {change(row.relative_change, row.ci_low, row.ci_high)} errors against pretrained"
+    told = f"on your real clips the errors of pretrained change by {change(row.relative_change, row.ci_low, row.ci_high)} with adapted"
     if _surely_better(row):
         tau, joint = rows.get(("adapted", "syn_target")), rows.get(("joint", "adapted"))
         if moved and tau is not None and not _surely_better(tau):

@@ -99,7 +99,7 @@ def clips(home: Path, name: str, said: list[str], seed: int, domains: str | list
 def test_from_texts_to_a_folder_that_a_pipeline_opens_and_a_second_call_makes_nothing(tiny, home, capsys):
     found = call(tiny, "model")
     said = capsys.readouterr().out
-    assert re.search(r"estimate: 5 clips to speak, about \d+ minutes without a GPU, \d+ MB of disk", said)
+    assert re.search(r"estimate: 5 clips to speak, about \d+ minutes? without a GPU, \d+ MB of disk", said)
     assert said.index("estimate") < said.index("clips by pico"), "before it starts"
     assert {p.name for p in found.path.iterdir()} >= {"README.md", "report.md", "lineage.json", "texts_dropped.csv"}
     assert (found.path / "texts_dropped.csv").read_text().splitlines()[1:] == [
@@ -289,6 +289,7 @@ BAD = {
     "unknown backbone": ({"--backbone": "nowhere"}, "no backbone 'nowhere': use base or tiny.en"),
     "no vector": ({"--vector": "nope"}, "no task vector at nope"),
     "lam": ({"--lam": "much"}, "lam 'much' is no finite number"),
+    "lam below 0": ({"--lam": "-0.5", "--vector": "auto"}, "--lam -0.5: expected 0 or more"),
     "lam of no devel": ({"--lam": "devel", "--vector": "auto"}, "--lam devel needs --devel"),
     "keep": ({"--keep": "1.5"}, "--keep 1.5: expected a share from 0"),
     "takes": ({"--takes": "0"}, "--takes 0: expected 1 or more"),

@@ -140,7 +140,7 @@ FOLDERS = {
     "missing clip": ("file_name,transcription,domain\nb.wav,hola,food\n", ["a.wav"], "the clip b.wav is missing"),
     "empty text": ("file_name,transcription,domain\na.wav, ,food\n", ["a.wav"], "empty transcription"),
     "duplicate": ("file_name,transcription,domain\na.wav,x,f\na.wav,y,f\n", ["a.wav"], "duplicate file name a.wav"),
-    "no column": ("file_name,transcription\na.wav,hola\n", ["a.wav"], "has no column 'domain'"),
+    "no column": ("file_name,domain\na.wav,food\n", ["a.wav"], "has no column 'transcription'"),
 }
 
 

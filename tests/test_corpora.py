@@ -320,6 +320,12 @@ def test_folder_takes_every_format_and_rate(own, tmp_path):
     assert set(rows.fold) <= {0, 1}
 
 
+def test_folder_without_a_column_domain_is_one_domain(own, tmp_path):
+    edit(own, domain=None)
+    _, report, _ = prepared(tmp_path, own_part(own))
+    assert report.domains == {own.name: 4}
+
+
 def test_folder_with_an_official_split_has_no_folds(own, tmp_path, capsys):
     edit(
         own,
@@ -340,7 +346,7 @@ def test_folder_with_an_official_split_has_no_folds(own, tmp_path, capsys):
 
 
 BAD = {
-    "no column 'domain'": lambda own: edit(own, domain=None),
+    "no column 'transcription'": lambda own: edit(own, transcription=None),
     "row 3 .*train/b.flac.*: empty transcription": lambda own: edit(own, transcription=["a", " ", "c", "d"]),
     "row 2 .*: empty domain": lambda own: edit(own, domain=["", "b", "c", "d"]),
     "row 4: duplicate file name a.wav, first in row 2": lambda own: edit(

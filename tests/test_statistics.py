@@ -136,16 +136,27 @@ def test_the_interval_of_crossed_speakers_and_texts_covers_the_truth():
 
 
 def test_a_text_by_one_speaker_is_drawn_with_the_speaker():
-    rows = pd.DataFrame({"utterance": range(20), "text_id": range(20), "speaker": [f"s{i // 5}" for i in range(20)]})
-    rows = rows.assign(errors=[1] * 10 + [0] * 10, n_words=1)
-    assert bootstrap.blocks(rows) == 4 and statistics.wer_interval(rows) == (0.0, 100.0)
-    assert bootstrap.blocks(rows.assign(speaker="one")) == bootstrap.blocks(rows.assign(speaker="")) == 20
+    rows = pd.DataFrame({"utterance": range(40), "text_id": range(40), "speaker": [f"s{i // 5}" for i in range(40)]})
+    rows = rows.assign(errors=[1] * 20 + [0] * 20, n_words=1)
+    assert bootstrap.blocks(rows) == 8 and width(rows) > width(rows.assign(speaker="")) > 0
+    assert bootstrap.blocks(rows.assign(speaker="one")) == bootstrap.blocks(rows.assign(speaker="")) == 40
+
+
+def test_of_a_few_speakers_texts_are_drawn():
+    """What two people say is no sample of people: their texts are drawn, and an interval has a width."""
+    rows = pd.DataFrame({"utterance": range(40), "text_id": range(40), "speaker": [f"s{i % 2}" for i in range(40)]})
+    before = rows.assign(errors=3, n_words=8)
+    after = before.assign(errors=[(i // 2) % 2 for i in range(40)])
+    assert bootstrap.blocks(rows) == 40
+    found = statistics.paired_change(after, before)
+    assert found.low < found.relative < found.high < 0 and found.p < 0.01
+    assert found == statistics.paired_change(after.assign(speaker=""), before.assign(speaker=""))
 
 
 def test_few_blocks_cannot_be_significant():
-    rows = pd.DataFrame({"utterance": range(40), "text_id": range(40), "speaker": [f"s{i // 10}" for i in range(40)]})
+    rows = pd.DataFrame({"utterance": range(42), "text_id": range(42), "speaker": [f"s{i // 7}" for i in range(42)]})
     before = rows.assign(errors=2, n_words=4)
-    assert statistics.paired_change(before.assign(errors=1), before).p == 2**-3
+    assert statistics.paired_change(before.assign(errors=1), before).p == 2**-5
     assert statistics.paired_change(before.assign(errors=1, speaker=""), before.assign(speaker="")).p < 0.01
 
 

@@ -86,6 +86,7 @@ ERRORS = {
     "another kind": ("t.docx", "x", "no list of texts by its name: expected .txt, .csv, .jsonl"),
     "empty": ("t.txt", " \n\n", "t.txt is empty"),
     "not UTF-8": ("t.txt", "el niño".encode("latin-1"), r"t.txt is not UTF-8 \(byte 5\): save it as UTF-8"),
+    "UTF-16": ("t.txt", "el perro\nel gato".encode("utf-16-le"), r"t.txt is not UTF-8 \(it holds zero bytes"),
     "one text": (
         "t.txt",
         "el perro\nEl perro!\n\n",
@@ -111,6 +112,12 @@ def test_bad_files_are_one_line(tmp_path, case):
     with pytest.raises(UserError, match=message) as raised:
         read_texts(file, "es")
     assert len(str(raised.value).splitlines()) == 1
+
+
+def test_places_that_a_program_fills_in_are_not_spoken(tmp_path):
+    texts = ["Hello {name}", "You have %s messages", "Call %(who)s", "Sure, 100 % of it", "Two (or three)"]
+    found = read_texts(written(tmp_path, "t.txt", "\n".join(texts)), "en")
+    assert [text for _, text in found.kept] == texts[3:] and {reason for _, reason, _ in found.dropped} == {TAGS}
 
 
 def test_another_language_is_warned_of_only_when_it_is_sure(tmp_path):

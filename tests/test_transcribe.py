@@ -237,6 +237,7 @@ REFUSED = {
     "out exists": (["base", "{clip}", "-o", "{there}"], "exists already: give --overwrite"),
     "out is a folder": (["base", "{clip}", "-o", "{empty}", "--format", "csv"], "transcripts.csv"),
     "out in no folder": (["base", "{clip}", "-o", "nowhere/text.txt"], "make it first"),
+    "out is nowhere to write": (["base", "{clip}", "-o", "/proc/text.txt"], "/proc is no folder that you may write to"),
     "several SRT without a folder": (["base", "{clips}", "--format", "srt"], "--out is missing: 2 clips"),
     "several SRT into a file": (["base", "{clips}", "--format", "srt", "-o", "x.srt"], "one file for 2 clips"),
     "SRT of one name": (["base", "{clips}", "--format", "srt", "-o", "out"], "would both be written to out/a.srt"),

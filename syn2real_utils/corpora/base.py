@@ -21,7 +21,8 @@ from syn2real_utils.store import Store, write_text_atomic
 from syn2real_utils.text import normalise
 
 METADATA = "metadata.csv"
-GIVEN = ("file_name", "transcription", "domain")  # columns that every AudioFolder must have
+GIVEN = ("file_name", "transcription", "domain")
+LEAST = GIVEN[:2]  # columns that a user's own AudioFolder must have
 SHARED = (*GIVEN, "speaker", "split")
 CORPUS = (*SHARED, "utterance", "text_id", "fold", "duration", "language")
 SYNTHETIC = (
@@ -104,7 +105,7 @@ def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFram
     file = Path(folder) / METADATA
     if not file.is_file():
         raise UserError(
-            f"the corpus folder {folder} has no {METADATA}: write one with the columns {', '.join(GIVEN)}[, speaker, split]"
+            f"the corpus folder {folder} has no {METADATA}: write one with the columns {', '.join(LEAST)}[, domain, speaker, split]"
         )
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -257,7 +258,7 @@ def _check_rows(table: list[dict], folder: Path, file: Path) -> None:
         where = f"{file} row {number}"
         if None in row or None in row.values():
             raise UserError(f"{where} has not as many cells as the header: quote cells that hold a comma")
-        for column in GIVEN:
+        for column in (name for name in GIVEN if name in row):
             if not row[column].strip():
                 raise UserError(
                     f"{where} ({row['file_name'] or 'no name'}): empty {column}: fill it in or delete the row"

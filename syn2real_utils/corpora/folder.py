@@ -1,11 +1,20 @@
-"""The user's own speech: any AudioFolder with `file_name,transcription,domain[,speaker,split]` in its metadata.csv."""
+"""The user's own speech: any AudioFolder with `file_name,transcription[,domain,speaker,split]` in its metadata.csv."""
 
 from pathlib import Path
 
 import pandas as pd
 
 from syn2real_utils import audio
-from syn2real_utils.corpora.base import METADATA, NO_FOLD, CorpusReport, check_merge, publish, read_metadata, text_id
+from syn2real_utils.corpora.base import (
+    LEAST,
+    METADATA,
+    NO_FOLD,
+    CorpusReport,
+    check_merge,
+    publish,
+    read_metadata,
+    text_id,
+)
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
@@ -31,13 +40,15 @@ def prepare(part: CorpusPart, folds: int, store: Store, into: Path) -> CorpusRep
 def read_audio(folder: Path, language: str) -> pd.DataFrame:
     """Rows of a user's AudioFolder with every column of a corpus and `path`; each clip is decoded once.
 
-    `utterance` is the file name, `fold` -1.
+    `utterance` is the file name, `fold` -1; without a column `domain` all is one domain, called as the folder.
 
     Raises:
         UserError: no folder or metadata.csv, not UTF-8, a missing column, an empty cell, a clip that is missing,
             unreadable, listed twice or outside the folder, or a `split` that is none of train, validation, test.
     """
-    rows = read_metadata(folder)
+    rows = read_metadata(folder, LEAST)
+    if "domain" not in rows:
+        rows["domain"] = folder.resolve().name
     for column in ("speaker", "split"):
         rows[column] = rows[column].str.strip() if column in rows else ""
     rows["domain"] = rows.domain.str.strip()

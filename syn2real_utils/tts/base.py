@@ -82,7 +82,9 @@ def check_tts(name: str, language: str, voices: list[str] | None = None) -> list
     available = _engine_class(name).voices
     if language not in available:
         others = [n for n in ENGINES if language in _engine_class(n).voices]
-        instead = f"use {names(others)}" if others else f"no TTS here does; it speaks {names(available)}"
+        instead = (
+            f"use {names(others)}" if others else f"no TTS here does (ISO 639-1, as en); it speaks {names(available)}"
+        )
         raise UserError(f"TTS '{name}' does not speak '{language}': {instead}")
     return _chosen(name, language, available[language], voices)
 
