@@ -136,7 +136,7 @@ def test_flagged_clips_stay_and_are_reported(tmp_path, capsys, monkeypatch):
         ("bark2", "es", None, "unknown TTS 'bark2': use one of kokoro, pico, bark, speecht5"),
         ("pico", "ro", None, "TTS 'pico' does not speak 'ro': no TTS here does"),
         ("speecht5", "es", None, "TTS 'speecht5' does not speak 'es': use kokoro, pico, bark"),
-        ("bark", "ca", None, "no TTS here does; it speaks de, en, es, fr, hi, it"),
+        ("bark", "ca", None, "no TTS here does .ISO 639-1, as en.; it speaks de, en, es, fr, hi, it"),
         ("bark", "es", ["en_speaker_1"], "has no voice 'en_speaker_1' for 'es': it has es_speaker_0"),
         ("kokoro", "de", None, "TTS 'kokoro' does not speak 'de': use pico, bark"),
         ("kokoro", "es", ["nobody"], "has no voice 'nobody' for 'es': it has jf_alpha"),
