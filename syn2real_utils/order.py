@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syn2real_utils import recipe, stages, vectorpick
+from syn2real_utils.corpora.base import LEAST, read_metadata
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import BackbonePart, CorpusPart, EvaluationPart, Profile, TrainingPart, TtsPart
 from syn2real_utils.progress import say
@@ -66,6 +67,8 @@ def check(
     for option, folder in (("--devel", devel), ("--real", real)):
         if folder is not None and not folder.expanduser().is_dir():
             raise UserError(f"{option}: no folder {folder}: expected an AudioFolder with clips and metadata.csv")
+        if folder is not None:
+            read_metadata(folder.expanduser(), LEAST)
     checked = read_texts(texts, language)
     domain = _domain(domain, texts)
     profile = Profile(
