@@ -98,9 +98,10 @@ def one_domain(
     minutes = (time.perf_counter() - start) / 60
     found = {name: artifact(work / name) if name in made else None for name in lacking}
     table = pd.concat([hear(name, model, *panel) for name, model in found.items() for panel in heard])
-    append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv")
     if "adapted" in made:
-        append(pd.DataFrame([verdict(given, domain, made["adapted"], minutes)]), given.out / "verdicts.csv")
+        append(pd.DataFrame([verdict(given, domain, made["adapted"], minutes)]), given.out / "verdicts.csv", ["domain"])
+    # last, for a domain counts as done by its rows: a kill before loses nothing but time
+    append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv", ["domain", "model", "place", "utterance"])
     shutil.rmtree(work)
 
 
@@ -148,11 +149,13 @@ def artifact(folder: Path) -> Artifact:
     return Artifact(folder, checkpoints.weights_hash(folder))
 
 
-def append(table: pd.DataFrame, file: Path) -> None:
-    """Add rows to a CSV; it is replaced when they are whole."""
+def append(table: pd.DataFrame, file: Path, key: list[str]) -> None:
+    """Add rows to a CSV in the place of those of the same key; it is replaced when they are whole."""
     before = [pd.read_csv(file)] if file.is_file() else []
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(file, pd.concat([*before, table]).to_csv(index=False, lineterminator="\n"))
+    write_text_atomic(
+        file, pd.concat([*before, table]).drop_duplicates(key, keep="last").to_csv(index=False, lineterminator="\n")
+    )
 
 
 def done(folder: Path) -> set[tuple[str, str]]:

@@ -44,7 +44,7 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
 
 def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, evidence: dict) -> ReadyVector:
     lam = _chosen_lam(folder, target, tts, seed)
-    path = _artifact(folder, target, tts, seed)
+    path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
     data = tuple(data_of(name) for name in (profile.backbone.name, profile.corpus.name, tts))
     return ReadyVector(
@@ -127,16 +127,18 @@ def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
     return wers | measured | {name: round(v, 4) if math.isfinite(v) else None for name, v in numbers.items()}
 
 
-def _artifact(folder: Path, target: str, tts: str, seed: int) -> Path:
+def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Path:
     """The store's folder of the vector that the run's exported model was made with: the model's folder says which one it is."""
     exported, artifacts = folder / "models" / f"{target}-{tts}-s{seed}", folder.parent / "artifacts"
     again = f"'syn2real run {folder.name}' makes it"
     made_from = _json(exported / MADE_FROM)
     if "vector" not in made_from:
-        raise UserError(f"the run {folder} has no models/{exported.name}/{MADE_FROM}: {again}")
-    for path in (artifacts / "vectors").glob(f"*-{made_from['vector']}"):
-        if (path / DONE).is_file():
-            return path
+        raise UserError(f"the run {folder} has no models/{exported.name}/{MADE_FROM}, or a damaged one: {again}")
+    if made_from.get("lam") != lam:
+        raise UserError(f"{exported} is not of lam {lam:g}, as tables/lam.csv has it: {again} again")
+    for done in sorted((artifacts / "vectors").glob(f"*/{DONE}")):
+        if done.parent.name.endswith(f"-{made_from['vector']}"):
+            return done.parent
     raise UserError(f"the task vector of {exported} is no longer in {artifacts}: {again} again")
 
 

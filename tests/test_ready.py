@@ -233,6 +233,21 @@ def test_a_run_without_its_vector_or_its_tables_is_refused_and_not_found(run, ho
     assert ready.find(parent, "es") == [] and not (home / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("{", "made_from.json, or a damaged one: 'syn2real run made' makes it"),
+        ('{"vector": "**/..", "lam": 0.5}', "no longer in .*'syn2real run made' makes it again"),
+        ('{"vector": "x", "lam": 0.25}', "is not of lam 0.5, as tables/lam.csv has it"),
+    ],
+)
+def test_a_model_that_does_not_say_its_vector_is_refused_in_a_line(run, home, parent, damage, message):
+    for file in run.glob("models/*/made_from.json"):
+        file.write_text(damage)
+    one_line(message, publish, run, home / "out", Wanted())
+    assert ready.find(parent, "es") == [] and not (home / "out").exists()
+
+
 BAD = {
     "no run": (["nope", "-o", "out"], "no run 'nope'"),
     "no TTS": (["made", "-o", "out", "--tts", "bark"], "no TTS 'bark': it has kokoro, pico"),
