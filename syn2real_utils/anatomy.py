@@ -10,7 +10,7 @@ import jiwer
 import numpy as np
 import pandas as pd
 
-from syn2real_utils.bootstrap import corpus_wer, holm, paired_change
+from syn2real_utils.bootstrap import SAMPLES, corpus_wer, holm, paired_change
 from syn2real_utils.selection import is_chosen
 
 # Upper ends of the bins of a reference's words and of a clip's seconds.
@@ -24,7 +24,7 @@ WORD_COLUMNS = ("tts", "word", "n", "wrong_before", "wrong_after", "gained", "lo
 
 
 def anatomy_table(
-    utterances: pd.DataFrame, model: str = "adapted", samples: int = 2000, confidence: float = 0.95
+    utterances: pd.DataFrame, model: str = "adapted", samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
     """tables/anatomy.csv: what `model` changes by domain, by number of reference words and by duration, per TTS.
 

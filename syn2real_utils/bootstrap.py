@@ -28,6 +28,8 @@ from syn2real_utils.errors import UserError, names
 
 Unit = Literal["words", "chars"]
 COUNTS: dict[Unit, tuple[str, str]] = {"words": ("errors", "n_words"), "chars": ("char_errors", "n_chars")}
+SAMPLES = 10_000  # of a p the least that is shown is 2 / (SAMPLES + 1): Holm over 128 comparisons can still call one significant
+PART = 4_000_000  # draws that are held in more than two bytes at once
 SPEAKERS = 6  # the fewest that can show a p below 0.05: 2 ** (1 - 6) is 0.03
 PAIRED = (
     "target",
@@ -70,7 +72,7 @@ def rate(rows: pd.DataFrame, unit: Unit) -> float:
 
 
 def wer_interval(
-    rows: pd.DataFrame, samples: int = 2000, confidence: float = 0.95, seed: int = 0, unit: Unit = "words"
+    rows: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95, seed: int = 0, unit: Unit = "words"
 ) -> tuple[float, float]:
     """Percentile interval of the corpus' rate in percent; nan for fewer than two blocks.
 
@@ -89,17 +91,21 @@ def wer_interval(
 
 
 def paired_change(
-    rows_model: pd.DataFrame, rows_baseline: pd.DataFrame, samples: int = 2000, confidence: float = 0.95, seed: int = 0
+    rows_model: pd.DataFrame,
+    rows_baseline: pd.DataFrame,
+    samples: int = SAMPLES,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Change:
     """Change in WER of a model against a baseline on the same utterances, both on the same draws.
 
     The relative change is undefined (nan) when the baseline makes no error. A resample in which only the baseline makes none
     counts as a rise without bound, one in which neither makes any as no change. p is the two-sided bootstrap p that the
     difference in errors is zero, never below 2 / (samples + 1), nor below what so few blocks could show if the sign of each
-    were tossed, 2 ** (1 - blocks). The intervals and p are nan for fewer than two blocks.
+    were tossed, 2 ** (1 - n) of n blocks whose errors differ at all. The intervals and p are nan for fewer than two blocks.
 
     Raises:
-        UserError: the two were not scored on the same utterances.
+        UserError: the two were not scored on the same utterances, or a count is no number of 0 or more.
     """
     check(samples, confidence)
     check_pairs(rows_model, rows_baseline)
@@ -109,13 +115,13 @@ def paired_change(
     )
     relative = 100 * (after - before) / before if before else np.nan
     points = 100 * (after - before) / words if words else np.nan
-    if (few := blocks(rows_model)) < 2:
+    if blocks(rows_model) < 2:
         return Change(relative, np.nan, np.nan, np.nan, points)
     base = draw(rows_baseline, ["errors"], samples, seed)[:, 0]
     drawn, total = draw(rows_model, ["errors", "n_words"], samples, seed).T
     difference = drawn - base
     tail = min(np.count_nonzero(difference <= 0), np.count_nonzero(difference >= 0))
-    p = min(1.0, max(2 * (1 + tail) / (samples + 1), 2.0 ** (1 - few)))
+    p = min(1.0, max(2 * (1 + tail) / (samples + 1), 2.0 ** (1 - _changed(rows_model, rows_baseline))))
     ends = percentiles(100 * difference[total > 0] / total[total > 0], confidence)
     if not before:
         return Change(np.nan, np.nan, np.nan, p, points, *ends)
@@ -138,12 +144,19 @@ def holm(p: Sequence[float]) -> list[float]:
 
 def draw(rows: pd.DataFrame, columns: Sequence[str], samples: int, seed: int) -> np.ndarray:
     """The sums of some columns in each resample of `rows`: [samples, columns]."""
+    counts = rows[list(columns)].to_numpy(dtype=float)
+    if (bad := ~(np.isfinite(counts) & (counts >= 0)).all(axis=1)).any():
+        raise UserError(
+            f"the counts of {names(rows.utterance[bad], 3)} are no numbers of 0 or more: expected {names(columns)} of each"
+        )
     first, *others = _factors(rows)
     crossing = np.stack(others, axis=1) if others else np.zeros((len(rows), 0), int)
     crossed, rest = np.unique(crossing, axis=0, return_inverse=True)
     sums = np.zeros((first.max() + 1, len(crossed), len(columns)))
-    np.add.at(sums, (first, rest.ravel()), rows[list(columns)].to_numpy(dtype=float))
-    found = (_weights(len(sums), samples, (seed,)) @ sums.reshape(len(sums), -1)).reshape(samples, *sums.shape[1:])
+    np.add.at(sums, (first, rest.ravel()), counts)
+    found = _summed(_weights(len(sums), samples, (seed,)), sums.reshape(len(sums), -1)).reshape(
+        samples, *sums.shape[1:]
+    )
     for i, codes in enumerate(crossed.T):
         weights = _weights(int(codes.max()) + 1, samples, (seed, i + 1))
         found *= np.where(codes >= 0, weights[:, codes], 1.0)[:, :, None]
@@ -153,6 +166,17 @@ def draw(rows: pd.DataFrame, columns: Sequence[str], samples: int, seed: int) ->
 def blocks(rows: pd.DataFrame) -> int:
     """How many independent parts are drawn: texts, speakers, or the fewer of both where they cross; seeds do not count."""
     return min((int(codes.max()) + 1 for codes in _said(rows)), default=0) if len(rows) else 0
+
+
+def _changed(one: pd.DataFrame, other: pd.DataFrame) -> int:
+    """How many of the blocks have other errors in one system than in the other."""
+    pairs = zip(_said(one), _said(other), strict=True)
+    return min(int(np.count_nonzero(_errors_of(one, a) != _errors_of(other, b))) for a, b in pairs)
+
+
+def _errors_of(rows: pd.DataFrame, codes: np.ndarray) -> np.ndarray:
+    """The summed errors of each block, one row of none (code -1) first."""
+    return np.bincount(codes + 1, rows.errors.astype(float))
 
 
 def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -190,9 +214,9 @@ def _factors(rows: pd.DataFrame) -> list[np.ndarray]:
 
 def _said(rows: pd.DataFrame) -> list[np.ndarray]:
     """The texts, the speakers, or both where they cross."""
-    if rows.text_id.isna().any():
+    texts = rows.text_id.fillna("").astype(str)
+    if (texts == "").any():
         raise UserError("some utterance rows have no text_id: the bootstrap needs it to keep a text together")
-    texts = rows.text_id.astype(str)
     speakers = rows.speaker.fillna("").astype(str) if "speaker" in rows else pd.Series("", index=rows.index)
     known = speakers != ""
     if speakers[known].nunique() < SPEAKERS:
@@ -209,10 +233,18 @@ def _codes(values: pd.Series) -> np.ndarray:
     return pd.factorize(values, sort=True)[0]
 
 
+def _summed(weights: np.ndarray, sums: np.ndarray) -> np.ndarray:
+    """`weights @ sums`, a part at a time: the weights as float64, in which sums of counts are exact, take four times the memory."""
+    parts = np.array_split(weights, max(1, weights.size // PART))
+    return np.concatenate([part.astype(float) @ sums for part in parts])
+
+
 @lru_cache(maxsize=4)  # the cells of one target share their texts, so the draws too
 def _weights(count: int, samples: int, seed: tuple[int, ...]) -> np.ndarray:
-    """How often each block is drawn: [samples, count], rows sum to `count`; float64, in which sums of counts are exact."""
+    """How often each block is drawn: uint16 [samples, count], rows sum to `count`."""
     dice = np.random.default_rng(seed[0] if len(seed) == 1 else seed)
-    weights = dice.multinomial(count, np.full(count, 1 / count), size=samples).astype(float)
+    even, parts = np.full(count, 1 / count), max(1, count * samples // PART)
+    sizes = [len(part) for part in np.array_split(np.empty(samples), parts)]
+    weights = np.concatenate([dice.multinomial(count, even, size=size).astype(np.uint16) for size in sizes])
     weights.setflags(write=False)
     return weights

@@ -58,12 +58,13 @@ def run(
     in_json: Json = False,
 ) -> None:
     """Run a profile: all notebooks, tables, figures and the report. A run that was stopped goes on where it was."""
-    from syn2real_utils import runs
     from syn2real_utils.executors import Executor
     from syn2real_utils.profile import load_profile, parse_overrides
 
     where = Executor(executor, cores, jobs, tuple(options or [])).check()
     resolved = load_profile(profile, parse_overrides(settings or []))
+    from syn2real_utils import runs  # takes seconds to import: a mistyped profile is told before
+
     if dry_run:
         found = runs.preview(resolved, where)
         typer.echo(as_json(found.as_data()) if in_json else found.text())
@@ -121,7 +122,7 @@ def compare(
     only: Annotated[list[str] | None, typer.Option("--only", help="column=value of both, e.g. tts=pico.")] = None,
     only_a: Annotated[list[str] | None, typer.Option("--a", help="column=value of A, e.g. model=syn_target.")] = None,
     only_b: Annotated[list[str] | None, typer.Option("--b", help="column=value of B, e.g. lam=chosen.")] = None,
-    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    samples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 10_000,
     confidence: Annotated[float, typer.Option(help="Of the intervals; p below 1 - this is significant.")] = 0.95,
     in_json: Json = False,
 ) -> None:
@@ -228,6 +229,11 @@ def figures(
     from syn2real_utils import committed, report
 
     folder = report.find(run_name)
+    if out and report.is_flat(folder) and out.resolve() != folder.resolve():  # what is committed stays as it is
+        committed.keep(folder, out)
+        folder = out
+    if report.is_flat(folder):
+        out = None
     drawn = report.redraw(folder)
     for path in drawn if out is None else committed.keep(folder, out):
         typer.echo(path)

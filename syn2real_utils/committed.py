@@ -7,7 +7,6 @@ rows are committed, it shows those; else it computes.
 
 import gzip
 import shutil
-import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -72,16 +71,22 @@ def opened(profile: Profile, into: Path) -> Path | None:
 def keep(run: Path, into: Path) -> list[Path]:
     """Copy tables and figures of a finished run, and what made them, into a folder to commit; return what lies there now.
 
+    A folder of committed CSV is copied as it is. Drawings of the idea are left out below a folder that has them.
+
     Raises:
         UserError: the run is not finished.
     """
+    if report.is_flat(run):
+        into.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copyfile(file, into / file.name)) for file in sorted(run.iterdir()) if file.is_file()]
     profile = report.profile_of(run)
     wanted = [*report.files(profile), "tables/results.md", RUN]
     if lost := [file for file in wanted if not (run / file).is_file()]:
         raise UserError(f"the run {run.name} has no {lost[0]}: finish it with 'syn2real run {run.name}'")
     into.mkdir(parents=True, exist_ok=True)
     of_rows = {f"tables/{name}.csv" for name in (*report.ROWS, *extras.row_names(profile))}
-    kept = [_copy(run / file, into, file in of_rows) for file in wanted[:-1]]
+    known = {f"figures/{name}.png" for name in report.IDEA if (into.parent / f"{name}.png").is_file()}
+    kept = [_copy(run / file, into, file in of_rows) for file in wanted[:-1] if file not in known]
     kept.append(Path(shutil.copyfile(run / report.PROFILE, into / report.PROFILE)))
     return [*kept, Path(shutil.copyfile(run / RUN, into / report.MANIFEST))]
 
@@ -101,12 +106,12 @@ def _copy(file: Path, into: Path, may_shrink: bool) -> Path:
 def _read(file: Path, _: int) -> pd.DataFrame:
     try:
         return tables.read_csv(file)
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas raises kinds of ValueError
-        raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}): restore it with git") from error
+    except UserError as error:
+        raise UserError(f"{error}; restore it with git") from error
 
 
 def _asks(profile: Profile) -> dict:
-    """What a profile asks for, but for words and for what each machine decides."""
+    """What a profile asks for, but for words, what each machine decides, and how rows are drawn from."""
     asked = profile.model_dump(mode="json", exclude={"resources", "description", "threads"})
-    del asked["backbone"]["precision"]
+    del asked["backbone"]["precision"], asked["evaluation"]["bootstrap_samples"], asked["evaluation"]["confidence"]
     return asked

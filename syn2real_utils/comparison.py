@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import tables
-from syn2real_utils.bootstrap import corpus_wer, holm, paired_change
+from syn2real_utils.bootstrap import SAMPLES, SPEAKERS, corpus_wer, holm, paired_change
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.selection import CHOSEN, DIGITS, ORACLE, is_chosen, is_oracle
 from syn2real_utils.statistics import ALL
@@ -20,6 +20,7 @@ SYSTEM = ("protocol", "backbone", "tts", "model", "lam", "context")  # what must
 CHOICES = {"chosen": (CHOSEN, is_chosen), "oracle": (ORACLE, is_oracle)}  # lam by its label
 KEYS = ["domain", "seed", "utterance"]  # of which a file has one row
 COUNTED = ["n_words", "errors"]
+MOST = 1e6  # above it a count of words is a mistake
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def compare(
     file_b: Path,
     only_a: Mapping[str, str] | None = None,
     only_b: Mapping[str, str] | None = None,
-    samples: int = 2000,
+    samples: int = SAMPLES,
     confidence: float = 0.95,
 ) -> list[Difference]:
     """How B differs from A: a row per domain where there are several, and last a row that pools them.
@@ -67,7 +68,9 @@ def compare(
     _check_fit(a, b, f"A ({file_a})", f"B ({file_b})")
     a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
     speaker = a.speaker.where(a.speaker != "", b.speaker)  # one file may know what the other does not
-    a, b = (rows.assign(text_id=a.text_id, speaker=speaker) for rows in (a, b))
+    text_id = a.text_id.where(a.text_id != "", b.text_id)
+    text_id = text_id.where(text_id != "", a.reference)
+    a, b = (rows.assign(text_id=text_id, speaker=speaker) for rows in (a, b))
     parts = [(domain, rows) for domain, rows in a.groupby("domain", sort=True)] if a.domain.nunique() > 1 else []
     found = [(str(domain), rows, b[b.domain == domain]) for domain, rows in parts] + [(ALL, a, b)]
     changes = [paired_change(model, baseline, samples, confidence) for _, baseline, model in found]
@@ -101,9 +104,10 @@ def as_table(found: Sequence[Difference], confidence: float = 0.95) -> pd.DataFr
     ]  # fmt: skip
     result = pd.DataFrame(table)
     result.attrs["note"] = (
-        f"B against A, negative is better; {100 * confidence:g} % bootstrap intervals over texts, speakers and seeds as far as the "
-        f"rows name them; significant means p below {1 - confidence:.2g}."
+        f"B against A, negative is better; {100 * confidence:g} % bootstrap intervals over texts, and over speakers and seeds where the "
+        f"rows name {SPEAKERS} speakers or more, and several seeds; significant means p below {1 - confidence:.2g}."
         + (" p of the domains after Holm, of all domains as it is." if several else "")
+        + (" Undefined: fewer than two texts to draw." if any(pd.isna(row.p) for row in found) else "")
     )
     return result
 
@@ -112,19 +116,20 @@ def _read(file: Path, only: Mapping[str, str]) -> pd.DataFrame:
     """The rows of one system: `domain, utterance, text_id, speaker, seed, normaliser, n_words, errors`."""
     if not file.is_file():
         raise UserError(f"no file {file}: expected a CSV of utterance rows, such as tables/utterances.csv of a run")
-    try:
-        rows = tables.read_csv(file)
-    except (ValueError, UnicodeDecodeError, pd.errors.ParserError) as error:
-        raise UserError(f"{file} is no CSV of utterance rows: {str(error).splitlines()[0]}") from error
+    rows = tables.read_csv(file)
     rows = _counted(rows, file)
     rows = _of_one_system(rows, only, file)
     plain = {"domain": rows.get("target", rows.get("domain", "")), "normaliser": rows.get("normaliser", "")}
-    plain |= {"speaker": rows.get("speaker", ""), "seed": rows.get("seed", 0)}
-    plain |= {"text_id": rows.text_id if "text_id" in rows else rows.reference}
+    plain |= {name: rows.get(name, "") for name in ("speaker", "text_id", "reference")} | {"seed": rows.get("seed", 0)}
     rows = rows[["utterance", *COUNTED]].assign(**plain).reset_index(drop=True)
-    return rows.assign(
-        **{column: rows[column].fillna("").astype(str) for column in ("domain", "normaliser", "speaker")}
-    )
+    named = ("utterance", "domain", "normaliser", "speaker", "text_id", "reference", "seed")
+    if pd.api.types.is_float_dtype(rows.seed):  # where some rows have none
+        rows = rows.assign(seed=rows.seed.map("{:g}".format, na_action="ignore"))
+    rows = rows.assign(**{column: rows[column].fillna("").astype(str) for column in named})
+    for column in ("utterance", "text_id"):
+        if (empty := rows[column] == "").any() and (column == "utterance" or not empty.all()):
+            raise UserError(f"{file}: column {column} is empty in some rows: expected a name in each")
+    return rows
 
 
 def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
@@ -142,8 +147,11 @@ def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
 
         return rescore(rows.assign(normaliser=rows.get("normaliser", "")), "reference", "hypothesis")
     for column in COUNTED:
-        if not pd.api.types.is_numeric_dtype(rows[column]) or rows[column].isna().any():
-            raise UserError(f"{file}: column {column} must hold a number in every row")
+        found = rows[column]
+        if not pd.api.types.is_numeric_dtype(found) or not ((found >= 0) & (found < MOST) & (found % 1 == 0)).all():
+            raise UserError(f"{file}: column {column} must hold a whole number of 0 or more in every row")
+    if not rows.n_words.any():
+        raise UserError(f"{file}: no reference has a word, so there is no error rate: check column n_words")
     return rows
 
 
@@ -173,6 +181,15 @@ def _of_one_system(rows: pd.DataFrame, only: Mapping[str, str], file: Path) -> p
     return rows
 
 
+def _letters(text: str) -> str:
+    """A text without what tools write in their own ways: case, spaces, punctuation."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _or_none(column: pd.Series) -> str:
+    return names(sorted(value or "none" for value in set(column)))
+
+
 def _values(column: pd.Series) -> list[str]:
     """What a column holds, for people; rows without a lam count as one value."""
     values = column.round(DIGITS) if pd.api.types.is_float_dtype(column) else column
@@ -192,15 +209,15 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
     """Raise UserError unless every utterance of a file has its match in the other."""
     if set(a.normaliser) != set(b.normaliser):
         raise UserError(
-            f"{name_a} was scored with the normaliser {names(sorted(set(a.normaliser)))}, {name_b} with "
-            f"{names(sorted(set(b.normaliser)))}: score both with one"
+            f"{name_a} was scored with the normaliser {_or_none(a.normaliser)}, {name_b} with {_or_none(b.normaliser)}: "
+            "score both with one"
         )
     for rows, name in ((a, name_a), (b, name_b)):
         if (again := rows.duplicated(KEYS)).any():
             raise UserError(f"{name} has several rows of {names(rows.utterance[again].unique(), 3)}: expected one each")
     if set(a.seed) != set(b.seed):
         raise UserError(
-            f"{name_a} has the seeds {names(sorted(set(a.seed)))}, {name_b} {names(sorted(set(b.seed)))}: choose one, such as --only seed=0"
+            f"{name_a} has the seeds {_or_none(a.seed)}, {name_b} {_or_none(b.seed)}: choose one, such as --only seed=0"
         )
     one, other = (pd.MultiIndex.from_frame(rows[KEYS]) for rows in (a, b))
     for name, lost in ((name_b, one.difference(other)), (name_a, other.difference(one))):
@@ -209,6 +226,12 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
             raise UserError(
                 f"{name} lacks {len(lost)} rows that the other has ({listed}): score both on the same clips"
             )
-    words = a.set_index(KEYS).n_words - b.set_index(KEYS).n_words
-    if (differ := words.index[words != 0].get_level_values(2)).size:
-        raise UserError(f"the references of {names(differ.unique(), 3)} have another number of words in A than in B")
+    a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
+    for column, what in (("reference", "references"), ("text_id", "text_id"), ("n_words", "numbers of words")):
+        known = (a[column] != "") & (b[column] != "")
+        one, other = (rows[column].map(_letters) if column == "reference" else rows[column] for rows in (a, b))
+        if (other := known & (one != other)).any():
+            listed = names(a.utterance[other].unique(), 3)
+            raise UserError(
+                f"the {what} of {listed} differ between A and B: expected the same texts, scored in the same way"
+            )

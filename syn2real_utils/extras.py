@@ -49,7 +49,9 @@ def compute(profile: Profile, rows: dict[str, pd.DataFrame]) -> dict[str, pd.Dat
     """Name -> table, for those of `computed_names` whose rows are there: a folder of committed CSV may lack some."""
     samples, confidence = profile.evaluation.bootstrap_samples, profile.evaluation.confidence
     compared = {
-        COMPARED[name]: versus.compare(rows["utterances"], rows[name], samples, confidence)
+        COMPARED[name]: versus.compare(
+            rows["utterances"], rows[name], samples, confidence, versus.BESIDE if name == "rivals" else ()
+        )
         for name in row_names(profile)
         if name in COMPARED and name in rows
     }

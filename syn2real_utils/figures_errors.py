@@ -142,30 +142,44 @@ def quality(table: pd.DataFrame) -> Figure:
         axis["cer_synthetic"] = "CER of pretrained on the synthetic clips (%)"
     engines = sorted(set(table.tts))
     shades = dict(zip(engines, ("#0068A8", "#B87A00", "#9A3D7E", "#00875F"), strict=False))
+    domains = f"{table.target.nunique()} domains"
+    heights = table[["relative_change", "ci_high"]].replace(np.inf, np.nan).max().max()
+    top = 1.1 * max(heights, 10.0)  # where an interval without an upper end stops
     with style():
         figure, axes = plt.subplots(1, len(axis), figsize=(3.9 * len(axis), 3.4), sharey=True, squeeze=False)
         for ax, (column, label) in zip(axes.flat, axis.items(), strict=True):
             ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
             for tts, part in table.groupby("tts"):
                 shade = shades.get(tts, INK)
-                spread = np.abs(part[["ci_low", "ci_high"]].sub(part.relative_change, axis=0).to_numpy(dtype=float).T)
+                ends = part[["ci_low", "ci_high"]].replace(np.inf, top)
+                spread = np.abs(ends.sub(part.relative_change, axis=0).to_numpy(dtype=float).T)
                 ax.errorbar(part[column], part.relative_change, yerr=np.where(np.isfinite(spread), spread, 0), fmt="o",
                             color=shade, markersize=5, linewidth=1, alpha=0.75, label=tts)  # fmt: skip
-                ends = (
+                open_ended = part[part.ci_high == np.inf]
+                ax.plot(open_ended[column], [top] * len(open_ended), "^", color=shade, markersize=6)
+                named = (
                     part
                     if len(part) <= TALL
                     else part.loc[[part.relative_change.idxmin(), part.relative_change.idxmax()]]
                 )
-                for row in ends.itertuples():  # of many, all names would cover each other
+                for row in named.itertuples():  # of many, all names would cover each other
                     ax.annotate(row.target, (getattr(row, column), row.relative_change), xytext=(5, 3),
                                 textcoords="offset points", fontsize=7, color=shade)  # fmt: skip
             rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in table.groupby("tts")}
             said = ", ".join(f"{tts} {r:+.2f}".replace("-", MINUS) for tts, r in rho.items() if not np.isnan(r))
-            ax.set_title(f"rank correlation: {said}" if said else "fewer than three domains")
+            ax.set_title(f"rank correlation of {domains}: {said}" if said else "", fontsize=9)
             ax.set_xlabel(label)
             ax.margins(x=0.25)
         axes.flat[0].set_ylabel("relative change in WER (%)")
-        axes.flat[0].legend(loc="lower left", frameon=False, fontsize=8)
+        figure.legend(
+            *axes.flat[0].get_legend_handles_labels(),
+            loc="outside upper right",
+            ncols=len(engines),
+            frameon=False,
+            fontsize=8,
+        )
+        if (table.ci_high == np.inf).any():
+            figure.supxlabel("▲ the interval has no upper end", x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
 

@@ -40,6 +40,7 @@ COMPUTED = (
 )  # fmt: skip
 RAW = ("raw_wer", "raw_changes")  # and in protocol paper
 NEW = ("synthetic",)  # rows that runs of 0.1 lack
+IDEA = ("quadrants", "overview")  # drawings that need no numbers
 NEEDS = {  # what is made from other rows than those of utterances
     "context_gaps": "contexts", "quality": "synthetic", "geometry": "geometry", "cosine_heatmap": "cosines",
 }  # fmt: skip
@@ -80,6 +81,8 @@ def redraw(folder: Path) -> list[Path]:
     drawn = {
         name: draw for name, draw in drawings(profile, rows | found).items() if needs.get(name, "utterances") in rows
     }
+    if is_flat(folder):  # only one folder of committed CSV has the drawings of the idea
+        drawn = {name: draw for name, draw in drawn.items() if name not in IDEA or (folder / f"{name}.png").is_file()}
     return [figures.save(draw(), _figures(folder) / f"{name}.png") for name, draw in drawn.items()]
 
 
@@ -196,7 +199,7 @@ def find(name: str) -> Path:
 
 def load_run(folder: Path) -> tuple[Profile, dict[str, pd.DataFrame]]:
     """The profile and the rows of a finished run, or of a folder of CSV those that are there, utterances at least."""
-    flat, profile = _tables(folder) == folder, profile_of(folder)
+    flat, profile = is_flat(folder), profile_of(folder)
     wanted = [
         n
         for n in (*ROWS, *extras.row_names(profile))
@@ -234,11 +237,16 @@ def manifest(folder: Path, *keys: str) -> dict[str, str]:
 def read(folder: Path, name: str) -> pd.DataFrame:
     """One table of a run."""
     file = file_of(folder, name)
-    if not file.is_file() and _tables(folder) == folder:
+    if not file.is_file() and is_flat(folder):
         raise UserError(f"{folder} has no {name}.csv or {name}.csv.gz: copy it from tables/ of the run")
+    if not file.is_file() and any((folder / f"{name}{suffix}").is_file() for suffix in (".csv", ".csv.gz")):
+        raise UserError(f"{folder} has no {MANIFEST} beside its CSV: copy run.json of the run there")
     if not file.is_file():
         raise UserError(f"the run {folder} has no tables/{name}.csv: finish it with 'syn2real run {folder.name}'")
-    return tables.read_csv(file)
+    table = tables.read_csv(file)
+    if table.empty and name == ROWS[0]:
+        raise UserError(f"{file} has no rows: expected one per model, lam and utterance")
+    return table
 
 
 def results(folder: Path) -> pd.DataFrame:
@@ -311,14 +319,18 @@ CAPTIONS = {
 }
 
 
+def is_flat(folder: Path) -> bool:
+    """Whether this is a folder of committed CSV, figures beside them, and not one that a run made."""
+    return not (folder / "tables").is_dir() and (folder / MANIFEST).is_file()
+
+
 def _tables(folder: Path) -> Path:
     """Where the tables of a run lie; in a folder of CSV, the folder itself."""
-    flat = not (folder / "tables").is_dir() and (folder / MANIFEST).is_file()
-    return folder if flat else folder / "tables"
+    return folder if is_flat(folder) else folder / "tables"
 
 
 def _figures(folder: Path) -> Path:
-    return folder if _tables(folder) == folder else folder / "figures"
+    return folder if is_flat(folder) else folder / "figures"
 
 
 def file_of(folder: Path, name: str) -> Path:

@@ -17,10 +17,10 @@ from syn2real_utils.directions import Direction, between, total
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact
+from syn2real_utils.versus import WITH_TAU
 
 Base = Callable[["Case", int | None], Artifact]
 Move = Callable[["Case", Artifact], Direction]
-PLUS_TAU = "+tau"
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def all_rivals(profile: Profile) -> pd.DataFrame:
 def _rows(case: Case, name: str, rival: Rival) -> pd.DataFrame:
     """Rows of one rival: its base alone where it has no direction of its own, and the swept direction."""
     rows = about(case, sweep(case, rival.base, rival.move or (lambda own, _: own.tau()), stages.folds(case.profile)))
-    swept = name if rival.move else name + PLUS_TAU
+    swept = name if rival.move else name + WITH_TAU
     lam, choice = _choose(case, rival)
     parts = [selection.mark(rows.assign(model=swept), swept, lam).assign(lam_choice=choice)]
     if not rival.move:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from syn2real_utils.bootstrap import (
     COUNTS,
+    SAMPLES,
     Change,
     Unit,
     blocks,
@@ -60,7 +61,7 @@ CONTEXT_GAP_COLUMNS = (
 CLIP, FULL = "clip", "30 s"  # what a model hears: the clip alone, or padded to 30 s
 
 
-def context_gaps(contexts: pd.DataFrame, samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+def context_gaps(contexts: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/context_gaps.csv: WER of each exported model at 30 s less that at its own context, in points, with interval.
 
     Args:
@@ -84,7 +85,7 @@ def context_gaps(contexts: pd.DataFrame, samples: int = 2000, confidence: float 
     return pd.DataFrame(table, columns=list(CONTEXT_GAP_COLUMNS))
 
 
-def wer_table(utterances: pd.DataFrame, samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+def wer_table(utterances: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/wer.csv: one row per target, TTS, model, lam and seed.
 
     Where there are several seeds, rows of seed "all" pool them, and where there are several targets, rows of target "all"
@@ -93,13 +94,13 @@ def wer_table(utterances: pd.DataFrame, samples: int = 2000, confidence: float =
     return _rate_table(utterances, "words", samples, confidence)
 
 
-def cer_table(utterances: pd.DataFrame, samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+def cer_table(utterances: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/cer.csv: as `wer_table`, with `n_chars, errors, cer` of characters."""
     return _rate_table(utterances, "chars", samples, confidence)
 
 
 def changes_table(
-    utterances: pd.DataFrame, baseline: str = "syn_target", samples: int = 2000, confidence: float = 0.95
+    utterances: pd.DataFrame, baseline: str = "syn_target", samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
     """tables/changes.csv: every other model, those with a lam at every lam, against a baseline; pooled as in `wer_table`.
 

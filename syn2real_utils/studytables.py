@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from syn2real_utils.bootstrap import SAMPLES
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile
 from syn2real_utils.selection import DIGITS, is_chosen, is_oracle
@@ -32,7 +33,9 @@ def asked(profile: Profile) -> list[str]:
     return [name for name in STUDIES if wanted[name]]
 
 
-def computed(name: str, rows: dict[str, pd.DataFrame], samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+def computed(
+    name: str, rows: dict[str, pd.DataFrame], samples: int = SAMPLES, confidence: float = 0.95
+) -> pd.DataFrame:
     """The table that is computed from the rows `name`, one of `STUDIES`."""
     if name == "source_counts":
         return source_count_wer(rows[name], samples, confidence)
@@ -41,7 +44,7 @@ def computed(name: str, rows: dict[str, pd.DataFrame], samples: int = 2000, conf
 
 
 def selectors(
-    utterances: pd.DataFrame, scores: pd.DataFrame, samples: int = 2000, confidence: float = 0.95
+    utterances: pd.DataFrame, scores: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
     """tables/selectors.csv: `adapted` at the lam that each selector chose, against the oracle and against syn_target.
 
@@ -85,7 +88,7 @@ def choices(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def ensemble_wer(
-    utterances: pd.DataFrame, ensembles: pd.DataFrame, samples: int = 2000, confidence: float = 0.95
+    utterances: pd.DataFrame, ensembles: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
     """tables/ensemble_wer.csv: each ensemble at its lam, with its difference to the pooled vector in points of WER.
 
@@ -111,7 +114,7 @@ def ensemble_wer(
     return pd.DataFrame(table)
 
 
-def source_count_wer(rows: pd.DataFrame, samples: int = 2000, confidence: float = 0.95) -> pd.DataFrame:
+def source_count_wer(rows: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/source_count_wer.csv: WER over the number of source domains, orders pooled; `lowest`, `highest`: of single orders.
 
     Args:

@@ -1,6 +1,7 @@
 """Tables to look at: the results in a terminal, in Markdown and in a notebook, and transcripts before and after."""
 
 import textwrap
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,15 +41,23 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read one of a run's tables as it was written: a transcript "nan" is a word, a text_id of digits is no number."""
-    header = pd.read_csv(path, nrows=0).columns
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(header.intersection(TEXT), str),
-        keep_default_na=False,
-        na_values={column: [""] for column in header.difference(TEXT)},
-        float_precision="round_trip",
-    )
+    """Read one of a run's tables as it was written: a transcript "nan" is a word, a text_id of digits is no number.
+
+    Raises:
+        UserError: it is no CSV in UTF-8, or damaged.
+    """
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        return pd.read_csv(
+            path,
+            dtype=dict.fromkeys(header.intersection(TEXT), str),
+            keep_default_na=False,
+            na_values={column: [""] for column in header.difference(TEXT)},
+            float_precision="round_trip",
+        )
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas raises kinds of ValueError
+        found = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({found}): expected a CSV with commas, in UTF-8") from error
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:
@@ -101,6 +110,7 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
         f"{CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]}. Relative change of adapted against syn_target with its "
         f"{100 * confidence:g} % bootstrap interval over texts; significant means p below {1 - confidence:.2g}."
+        + (" p of single rows after Holm, of all targets as it is." if p_name != "p" else "")
     ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
     return result
 

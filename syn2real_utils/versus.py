@@ -1,16 +1,19 @@
 """Models of several tables set beside syn_target and adapted, on the same utterances: from rows alone, without a model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from syn2real_utils.bootstrap import SAMPLES
 from syn2real_utils.errors import names
 from syn2real_utils.selection import is_chosen, is_oracle
 from syn2real_utils.statistics import ALL, corpus_wer, holm, paired_change
 from syn2real_utils.tables import NOT_RUN, p_text, percent_change
 
 BASELINES = ("syn_target", "adapted")
+BESIDE = ("real_source", "ensemble")  # models of every run that stand in one table with the rivals
+WITH_TAU = "+tau"  # what the name of a rival that is moved along tau ends with
 COLUMNS = (
     "target", "tts", "seed", "model", "lam", "lam_choice", "n_utterances", "n_words", "wer", "wer_oracle", "best",
     "baseline", "wer_baseline", "relative_change", "ci_low", "ci_high", "p", "p_holm",
@@ -20,12 +23,17 @@ NULL = "null-"  # what the names of null vectors begin with
 
 
 def compare(
-    utterances: pd.DataFrame, others: pd.DataFrame, samples: int = 2000, confidence: float = 0.95
+    utterances: pd.DataFrame,
+    others: pd.DataFrame,
+    samples: int = SAMPLES,
+    confidence: float = 0.95,
+    beside: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Every model at its chosen lam against `syn_target` and against `adapted`, on the seeds that heard `others`.
 
-    Several seeds are pooled: then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is
-    adjusted by Holm over all models, targets and TTS of one baseline; the pooled targets are a family of their own. `best`
+    A model `X+tau` is also compared with X, and all are with `real_source` where it is among `beside`. Several seeds are pooled:
+    then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is adjusted by Holm over all
+    models, targets and TTS of one baseline, and over all `X+tau` against X; the pooled targets are families of their own. `best`
     marks the lowest WER of its target, TTS and seed; a tie is marked twice. `adapted` is compared too, with syn_target.
 
     Args:
@@ -33,13 +41,14 @@ def compare(
         others: rows in the same columns, such as tables/rivals.csv; `lam_choice` where the table has it.
         samples: bootstrap resamples.
         confidence: e.g. 0.95.
+        beside: more models of `utterances` to compare, such as `BESIDE`.
 
     Returns:
         The columns of `COLUMNS`; `wer_oracle` is at the best lam of the grid on the target's own labels.
     """
     if others.empty:
         return pd.DataFrame(columns=list(COLUMNS))
-    utterances = utterances[utterances.model.isin(BASELINES) & utterances.seed.isin(others.seed)]
+    utterances = utterances[utterances.model.isin([*BASELINES, *beside]) & utterances.seed.isin(others.seed)]
     rows = pd.concat([utterances, others], ignore_index=True)
     rows["lam_choice"] = rows.get("lam_choice", pd.Series("", index=rows.index)).fillna("")
     plain = rows.lam.isna()
@@ -52,7 +61,8 @@ def compare(
     found = pd.DataFrame(table)
     found["best"] = found.wer.eq(found.groupby(CELL).wer.transform("min"))
     found["p_holm"] = np.nan
-    for _, family in found.groupby([found.baseline, found.target == ALL]):
+    own = found.baseline.isin([*BASELINES, *beside])
+    for _, family in found.groupby([found.baseline.where(own, WITH_TAU), found.target == ALL]):
         found.loc[family.index, "p_holm"] = holm(family.p.tolist())
     return found[list(COLUMNS)]
 
@@ -82,7 +92,7 @@ def _compared(
     cell: dict, picked: pd.DataFrame, oracle: pd.DataFrame, samples: int, confidence: float
 ) -> Iterator[dict]:
     models = {str(name): rows for name, rows in picked.groupby("model", sort=False)}
-    bases = {name: models[name] for name in BASELINES if name in models}
+    bases = {name: models[name] for name in (*BASELINES, BESIDE[0]) if name in models}
     best = {str(name): corpus_wer(rows) for name, rows in oracle.groupby("model")}
     for name, rows in models.items():
         if name == BASELINES[0]:
@@ -93,7 +103,8 @@ def _compared(
             "n_utterances": len(rows), "n_words": int(rows.n_words.sum()), "wer": round(corpus_wer(rows), 4),
             "wer_oracle": round(best.get(name, np.nan), 4),
         }  # fmt: skip
-        for baseline, base in bases.items():
+        without = name.removesuffix(WITH_TAU)
+        for baseline, base in (bases | {without: models[without]} if without in models else bases).items():
             if baseline != name:
                 change = paired_change(rows, base, samples, confidence)
                 yield (
@@ -121,7 +132,7 @@ def rivals_table(changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
     for (target, tts), part in changes[changes.baseline == "adapted"].groupby(["target", "tts"], sort=False):
         models = {
             "best null vector": part[part.model.str.startswith(NULL)],
-            "best rival": part[~part.model.str.startswith(NULL)],
+            "best rival": part[~part.model.str.startswith(NULL) & (part.model != BESIDE[1])],
         }
         row = {
             "target": "all targets" if target == ALL else target,

@@ -1,12 +1,13 @@
 """What a reader sees who has not made the run: the committed rows, read and never computed."""
 
+import gzip
 import json
 import shutil
 
 import pandas as pd
 import pytest
 
-from syn2real_utils import committed, report, results, selectors, tables, weightspace
+from syn2real_utils import cli, committed, report, results, selectors, tables, weightspace
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
@@ -58,9 +59,30 @@ def test_a_damaged_manifest_is_one_line(reader, content):
 
 def test_damaged_rows_are_one_line(reader):
     file = reader / "figures" / "utterances.csv.gz"
-    file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(UserError, match="utterances.csv.gz is damaged .*: restore it with git"):
+    whole = file.read_bytes()
+    file.write_bytes(whole[:2000])
+    with pytest.raises(UserError, match="utterances.csv.gz cannot be read .*; restore it with git"):
         results.utterance_rows(load_profile("quickstart"), "animals")
+    with pytest.raises(UserError, match="utterances.csv.gz cannot be read .* expected a CSV"):
+        report.redraw(reader / "figures")
+    file.write_bytes(gzip.compress(gzip.decompress(whole).splitlines(keepends=True)[0]))
+    with pytest.raises(UserError, match="utterances.csv.gz has no rows: expected one per model"):
+        report.redraw(reader / "figures")
+    (reader / "figures" / "manifest.json").rename(reader / "figures" / "elsewhere.json")
+    with pytest.raises(UserError, match="no manifest.json beside its CSV: copy run.json"):
+        report.redraw(reader / "figures")
+
+
+def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
+    """What is committed stays as it is; a folder below another has no drawings of the idea."""
+    place = reader / "figures" / "asterisk-en"
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    with pytest.raises(SystemExit) as left:
+        cli.main(["figures", str(place), "-o", str(reader / "drawn")])
+    assert left.value.code == 0
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+    assert {file.name for file in (reader / "drawn").iterdir()} == set(before) and "overview.png" not in before
+    assert str(reader / "drawn" / "wer.png") in capsys.readouterr().out
 
 
 def test_what_is_kept_of_a_run_draws_its_figures_again(run, tmp_path):  # noqa: F811

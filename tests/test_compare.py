@@ -89,15 +89,31 @@ def test_what_does_not_name_one_system_is_refused_with_the_choices(rows, only_a,
 
 
 def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
-    good = {"utterance": ["a", "b"], "text_id": ["1", "2"], "n_words": 2, "errors": [0, 1], "normaliser": "x/1"}
+    good = {
+        "utterance": ["a", "b"],
+        "text_id": ["1", "2"],
+        "n_words": 2,
+        "errors": [0, 1],
+        "normaliser": "x/1",
+        "reference": ["One, one", "two two"],
+    }
     a = write(tmp_path / "a.csv", **good)
     for change, message in (
         ({"utterance": ["a", "c"]}, r"lacks 1 rows that the other has \(b\)"),
         ({"utterance": ["a", "a"]}, "several rows of a"),
         ({"normaliser": "y/1"}, "normaliser x/1, .* with y/1: score both with one"),
-        ({"n_words": [2, 3]}, "the references of b have another number of words"),
+        ({"n_words": [2, 3]}, "the numbers of words of b differ between A and B: expected the same texts"),
+        (
+            {"reference": ["one one", "other words"]},
+            "the references of b differ between A and B: expected the same texts",
+        ),
+        ({"text_id": ["t", "u"]}, "the text_id of "),
         ({"seed": [0, 1]}, r"has the seeds 0, B .* 0, 1: choose one"),
-        ({"errors": ["many", "few"]}, "column errors must hold a number in every row"),
+        ({"errors": ["many", "few"]}, "column errors must hold a whole number of 0 or more in every row"),
+        ({"errors": [-3, 0]}, "column errors must hold a whole number of 0 or more in every row"),
+        ({"errors": [float("inf"), 0]}, "column errors must hold a whole number of 0 or more in every row"),
+        ({"n_words": [0, 0]}, "no reference has a word"),
+        ({"text_id": ["", "u"]}, "column text_id is empty in some rows"),
     ):
         with pytest.raises(UserError, match=message):
             compare(a, write(tmp_path / "b.csv", **(good | change)))
@@ -112,7 +128,7 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
     with pytest.raises(UserError, match="no file .*none.csv"):
         compare(a, tmp_path / "none.csv")
     (tmp_path / "b.csv").write_bytes(b"")
-    with pytest.raises(UserError, match=r"b.csv is no CSV"):
+    with pytest.raises(UserError, match=r"b.csv cannot be read .*: expected a CSV with commas"):
         compare(a, tmp_path / "b.csv")
 
 

@@ -294,6 +294,12 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     same = table[(table.model == "same") & (table.baseline == "syn_target")]
     assert (same.relative_change == 0).all() and (same.p == 1).all()
     assert set(table.target) == {"animals", "food", "all"}
+    with_tau = rows_of_rivals[rows_of_rivals.model == "right"].assign(model="same+tau")
+    more = versus.compare(made.utterances(), pd.concat([rows_of_rivals, with_tau]), 200, beside=versus.BESIDE)
+    own = more[more.baseline == "same"]
+    assert set(own.model) == {"same+tau"} and (own.relative_change == -100).all()
+    assert (own.p_holm > own.p).any(), "a family of their own"
+    assert {"real_source", "ensemble"} <= set(more.model) and "right" in set(more[more.baseline == "real_source"].model)
     shown = versus.rivals_table(table)
     assert (shown["best rival"] == "right 0.0").all() and (shown["best null vector"] == "not run").all()
     assert shown["best rival against adapted"].str.startswith("−100.0 %").all()

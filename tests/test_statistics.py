@@ -160,6 +160,23 @@ def test_few_blocks_cannot_be_significant():
     assert statistics.paired_change(before.assign(errors=1, speaker=""), before.assign(speaker="")).p < 0.01
 
 
+def test_texts_that_did_not_change_are_no_evidence():
+    before = rows(*[(str(i), 1, 4) for i in range(20)])
+    for changed in range(6):
+        after = before.assign(errors=[int(i >= changed) for i in range(20)])
+        assert statistics.paired_change(after, before).p >= min(1.0, 2.0 ** (1 - changed))
+    assert statistics.paired_change(before, before).p == 1
+    many = rows(*[(str(i), 1, 4) for i in range(40)])
+    assert statistics.paired_change(many.assign(errors=0), many).p == pytest.approx(2 / 10_001, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [-1.0, np.nan, np.inf])
+def test_what_is_no_count_is_refused(count):
+    before = rows(*[(str(i), 1, 4) for i in range(5)])
+    with pytest.raises(UserError, match="counts of .*1 are no numbers of 0 or more"):
+        statistics.paired_change(before.assign(errors=[1, count, 1, 1, 1]), before)
+
+
 def test_seeds_that_disagree_widen_the_interval():
     before = rows(*[(str(i), 2, 4) for i in range(40)], run=0)
     seeds = [before.assign(run=seed) for seed in range(4)]
