@@ -16,7 +16,7 @@ from syn2real_utils.figures import COLOURS, INK, grid, style
 TAU = "#5B3A9B"  # the colour of the task vector
 PALE = "#F6F6F4"
 # Where names stand beside their points, in points of type; pretrained and syn_target can lie close together.
-LABELS = {"syn_source": (0, -12), "real_source": (0, -12), "syn_target": (0, 9), "pretrained": (-46, -12)}
+LABELS = {"syn_source": (0, -12), "real_source": (0, -12), "syn_target": (-36, -4), "pretrained": (0, 9)}
 
 
 def quadrants() -> Figure:
@@ -110,7 +110,8 @@ def _plane(ax: Axes, cell: pd.DataFrame, chosen: float | None) -> None:
     for name, point in at.items():
         ax.plot(*point, "o", color=COLOURS[name], markersize=7, zorder=4)
         text = f"pretrained (+{models.distance[name]:.2f})" if name == "pretrained" else name
-        _label(ax, point, text, COLOURS[name], LABELS[name])
+        below = name == "pretrained" and point[1] < at["syn_target"][1]
+        _label(ax, point, text, COLOURS[name], (0, -12) if below else LABELS[name])
     if chosen is not None:
         x = at["syn_target"][0] + chosen * (at["real_source"][0] - at["syn_source"][0])
         ax.plot(x, end.y, "o", color=COLOURS["adapted"], markersize=7, zorder=5)

@@ -134,7 +134,10 @@ def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
     )
     cell = 0.5 if n <= ANNOTATED else 0.2
     with style():
-        figure, ax = plt.subplots(figsize=(2.2 + cell * n, 1.5 + cell * n))
+        height = 1.8 + cell * n
+        figure, ax = plt.subplots(figsize=(2.2 + cell * n, height))
+        if engine := figure.get_layout_engine():
+            engine.set(rect=(0, 0, 1, 1 - 0.3 / height))  # type: ignore[call-arg]  # room for the names of the blocks
         sns.heatmap(
             matrix, mask=own, annot=written, fmt="", annot_kws={"size": 8}, square=True, linewidths=0.8, ax=ax,
             vmin=low, vmax=max(high, low + 0.05), cbar_kws={"label": "cosine", "shrink": 0.6, "pad": 0.03}, **colours,
@@ -369,7 +372,7 @@ def _frame_blocks(ax: Axes, index: pd.MultiIndex) -> None:
         ax.add_patch(Rectangle((i, i), 1, 1, facecolor="#F4F4F4", edgecolor="#CCCCCC", hatch="////", linewidth=0))
         for j, (other_tts, other) in enumerate(index):
             if domain == other and tts != other_tts:
-                ax.add_patch(Rectangle((j + 0.09, i + 0.09), 0.82, 0.82, fill=False, edgecolor=INK, linewidth=1.5))
+                ax.add_patch(Rectangle((j + 0.12, i + 0.12), 0.76, 0.76, fill=False, edgecolor=INK, linewidth=1.5))
     ax.set_xticks(np.arange(n) + 0.5, index.get_level_values(1), rotation=45, ha="right", rotation_mode="anchor")
     ax.set_yticks(np.arange(n) + 0.5, index.get_level_values(1), rotation=0)
     ax.tick_params(length=0)

@@ -167,7 +167,7 @@ def quality(table: pd.DataFrame) -> Figure:
                                 textcoords="offset points", fontsize=7, color=shade)  # fmt: skip
             rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in table.groupby("tts")}
             said = ", ".join(f"{tts} {r:+.2f}".replace("-", MINUS) for tts, r in rho.items() if not np.isnan(r))
-            ax.set_title(f"rank correlation of {domains}: {said}" if said else "", fontsize=9)
+            ax.set_title(f"rank correlation of {domains}\n{said}" if said else "", fontsize=9)
             ax.set_xlabel(label)
             ax.margins(x=0.25)
         axes.flat[0].set_ylabel("relative change in WER (%)")
