@@ -121,7 +121,7 @@ def paired_change(
     drawn, total = draw(rows_model, ["errors", "n_words"], samples, seed).T
     difference = drawn - base
     tail = min(np.count_nonzero(difference <= 0), np.count_nonzero(difference >= 0))
-    p = min(1.0, max(2 * (1 + tail) / (samples + 1), 2.0 ** (1 - _changed(rows_model, rows_baseline))))
+    p = min(1.0, max(2 * (1 + int(tail)) / (samples + 1), 2.0 ** (1 - _changed(rows_model, rows_baseline))))
     ends = percentiles(100 * difference[total > 0] / total[total > 0], confidence)
     if not before:
         return Change(np.nan, np.nan, np.nan, p, points, *ends)

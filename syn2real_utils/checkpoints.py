@@ -164,7 +164,7 @@ def apply(base: Path | str, vector: Path | str, lam: float | str, out: Path | st
         for file in tensorfiles.weight_files(Path(base)):
             what = f"{base} + {factor:g} * {vector}"
             tensorfiles.write(folder / file.name, tensorfiles.header_of(file), moved, what)
-        _copy_settings(Path(base), folder)
+        copy_settings(Path(base), folder)
         write_lineage(folder, lineage)
         parameters.check_same(_layout(load_state(folder)), _layout(state), "what was written", "the base")
     return lineage
@@ -213,9 +213,10 @@ def _publish_vector(
         parameters.check_same(load_vector(folder)[0].shapes(), shapes, "what was written", "the vector")
 
 
-def _copy_settings(base: Path, folder: Path) -> None:
+def copy_settings(base: Path, folder: Path, but: Sequence[str] = ()) -> None:
+    """Copy what a model's folder holds beside its weights, but for what tells of the base alone and what `but` names."""
     for file in sorted(base.iterdir()):
-        if file.is_file() and file.suffix in SETTINGS and file.name not in NOT_COPIED:
+        if file.is_file() and file.suffix in SETTINGS and file.name not in (*NOT_COPIED, *but):
             shutil.copyfile(file, folder / file.name)
 
 

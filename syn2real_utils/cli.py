@@ -1,6 +1,7 @@
 """The command line: `syn2real ...`. Exit status 0 done, 2 bad input (one clear line), 1 a fault of ours."""
 
 import contextlib
+import errno
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(vector, name="vector")
 
+# What the system says of a path that a user gave: too long, not permitted, in a file, there already, read only
+PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it
 PATHS = ("profile", "texts", "backbone", "vector", "devel", "real")  # parameters of notebooks that can be a path
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
@@ -255,8 +258,10 @@ def bench(
 ) -> None:
     """Measure speed against what people would otherwise use, in one run; print JSON with the ratio."""
     from syn2real_utils.bench import base
-    from syn2real_utils.store import write_text_atomic
+    from syn2real_utils.store import check_writable, write_text_atomic
 
+    if out:
+        check_writable(out)
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
         found = as_json(base.run(name))
     if out:
@@ -293,6 +298,8 @@ def main(arguments: list[str] | None = None) -> None:
             _refuse(
                 "the GPU's memory does not suffice: use another GPU, or the processor alone (set CUDA_VISIBLE_DEVICES to nothing)"
             )
+        if isinstance(error, OSError) and error.filename and error.errno in PATH_ERRORS:
+            _refuse(f"{str(error.filename)[:200]}: {str(error.strerror).lower()}; name another path")
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())

@@ -1,5 +1,6 @@
 """The one error that is the user's to mend."""
 
+import difflib
 import errno
 
 
@@ -43,6 +44,13 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a GPU's memory is full, in whatever type a library raises it."""
     said = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in said or "alloc_failed" in said)
+
+
+def likely(wrong: str, known, most: int = 12) -> str:
+    """`names`, those that are nearest to what was typed first."""
+    listed = [str(v) for v in known]
+    near = difflib.get_close_matches(wrong, listed, n=3)
+    return names([*near, *(v for v in listed if v not in near)], most)
 
 
 def names(values, most: int = 12) -> str:

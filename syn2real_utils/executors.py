@@ -74,7 +74,7 @@ class Executor:
         if self.name == "kubernetes":  # pods start in folders of their own: Snakemake's files go by the volume
             arguments += ["--default-storage-provider", "fs", "--default-storage-prefix", str(home())]
         for name, value in map(_pair, self.options):
-            arguments += [f"--{name}", *shlex.split(value)]
+            arguments += [f"--{name}", *_words(value)]
         return arguments
 
     def resources(self, profile: Profile, name: str) -> dict[str, int | str]:
@@ -110,13 +110,20 @@ def _pair(option: str) -> tuple[str, str]:
     return name, value
 
 
+def _words(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise UserError(f"--executor-option '{value}': {str(error).lower()}; quote it as a shell would") from error
+
+
 def _check_volume(given: dict[str, str]) -> None:
     """Raise UserError unless the options name an image and a volume that holds the project's folder."""
     if lacking := [name for name in (IMAGE, VOLUMES) if not given.get(name)]:
         raise UserError(
             f"the executor kubernetes needs --executor-option {names(f'{n}=...' for n in lacking)}: see docs/cluster.md"
         )
-    mounted = [volume.partition(":")[2] for volume in shlex.split(given[VOLUMES])]
+    mounted = [volume.partition(":")[2] for volume in _words(given[VOLUMES])]
     if not any(path and home().is_relative_to(Path(path)) for path in mounted):
         raise UserError(
             f"the project's folder {home()} lies on none of the volumes {given[VOLUMES]}: jobs would not see it"

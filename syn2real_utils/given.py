@@ -12,8 +12,12 @@ from syn2real_utils.tts import snapshots, speakers
 def check(profile: Profile) -> None:
     """Raise UserError for a folder that is not there, or that holds something else; nothing is fetched."""
     part = profile.corpus
+    own = part.name == "folder"
+    if own and part.path is None:
+        raise UserError("corpus.path is missing: name the AudioFolder of your speech")
     if part.path is not None and not Path(part.path).expanduser().is_dir():
-        raise UserError(f"corpus.path: no folder {part.path}: name the folder of {part.name}, or leave the path out")
+        what = "your AudioFolder" if own else f"the folder of {part.name}, or leave the path out"
+        raise UserError(f"corpus.path: no folder {part.path}: name {what}")
     if part.path is not None and part.name == "slurp":
         slurp.text_folder(Path(part.path).expanduser())
     sources.given(profile.backbone.name)

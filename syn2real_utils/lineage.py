@@ -92,7 +92,10 @@ def check_relatives(origins: Named) -> str | None:
     for path, parent in known[1:]:
         if parent != known[0][1]:
             which = f"{known[0][0]} and {path} come from different pretrained models"
-            raise UserError(f"{which} ({known[0][1][:12]}, {parent[:12]}): use one backbone for both")
+            raise UserError(
+                f"{which} ({known[0][1][:12]}, {parent[:12]}): use one backbone for both; a model without {LINEAGE} counts as "
+                "pretrained itself"
+            )
     return known[0][1] if known else None
 
 

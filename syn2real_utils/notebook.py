@@ -21,7 +21,7 @@ from traitlets.config import Config
 
 from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
-from syn2real_utils.store import home, write_text_atomic
+from syn2real_utils.store import check_writable, home, write_text_atomic
 
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
@@ -90,6 +90,7 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     """
     path = notebook_path(name)
     checked = check_parameters(path, given)
+    check_writable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from syn2real_utils import recipe, stages, vectorpick
 from syn2real_utils.corpora.base import LEAST, read_metadata
 from syn2real_utils.errors import UserError
-from syn2real_utils.profile import BackbonePart, CorpusPart, EvaluationPart, Profile, TrainingPart, TtsPart
+from syn2real_utils.profile import BackbonePart, CorpusPart, EvaluationPart, Profile, TrainingPart, TtsPart, rooted
 from syn2real_utils.progress import say
 from syn2real_utils.store import check_writable
 from syn2real_utils.tensorfiles import check_free
@@ -77,7 +77,7 @@ def check(
         corpus=CorpusPart(name="folder", language=language),
         targets=[domain],
         tts=[TtsPart(name=name, takes=takes, seed=seed) for name in tts],
-        backbone=BackbonePart(name=_rooted(backbone)),
+        backbone=BackbonePart(name=rooted(backbone)),
         training=TrainingPart(epochs=recipe.EPOCHS, batch_size=recipe.BATCH, learning_rate=recipe.LEARNING_RATE),
         evaluation=EvaluationPart(protocol="catalogue", lam_grid=recipe.LAM_GRID, selection_grid=recipe.LAM_GRID),
         seeds=[seed],
@@ -94,6 +94,8 @@ def _check_options(tts: list[str], language: str, takes: int, keep: float, seed:
     for option, value, least in (("--takes", takes, 1), ("--seed", seed, 0), ("--threads", threads, 1)):
         if value is not None and value < least:
             raise UserError(f"{option} {value}: expected {least} or more")
+    if seed >= 2**32:
+        raise UserError(f"--seed {seed}: expected less than 2**32")
     if not (math.isfinite(keep) and 0 <= keep <= 1):
         raise UserError(f"--keep {keep}: expected a share from 0 (all adapted) to 1 (all pretrained)")
 
@@ -127,8 +129,3 @@ def _domain(given: str | None, file: Path) -> str:
             f"domain '{name}': expected letters, digits, _ and -, 40 at most, and not 'all': name it with --domain"
         )
     return name
-
-
-def _rooted(backbone: str) -> str:
-    folder = Path(backbone).expanduser()
-    return str(folder.resolve()) if backbone.startswith((".", "~", "/")) or folder.is_dir() else backbone

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import UserError, likely, names
 
 FOLDER = Path(__file__).parent / "profiles"
 ARCTIC, SOURCE = "cmu-arctic", "source"  # whose x-vectors are the speakers of a TTS; anything else is a folder of clips
@@ -278,7 +278,7 @@ class ResourcesPart(Part):
 class Profile(Part):
     """One experiment."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     description: str
     corpus: CorpusPart
     targets: Annotated[list[str], Field(min_length=1)]
@@ -291,13 +291,15 @@ class Profile(Part):
     training: TrainingPart
     evaluation: EvaluationPart
     augmentation: AugmentationPart = AugmentationPart()
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [0]
     threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
     reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
     @model_validator(mode="after")
     def _each_once(self):
+        if self.name in ("artifacts", "notebooks"):
+            raise ValueError(f"name {self.name}: runs/{self.name} holds something else; choose another name")
         sources = [] if self.sources == "all" else self.sources
         named: dict[str, list] = {
             "targets": self.targets,
@@ -387,20 +389,23 @@ def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
         path = Path(name)
     if not path.is_file():
         asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
-        raise UserError(f"{asked}: use one of {names(profile_names())}, or the path of a YAML file")
+        raise UserError(f"{asked}: use one of {likely(str(name), profile_names())}, or the path of a YAML file")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where} is no YAML: {problem or str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
     if (base := values.pop("extends", None)) is None:
         return values
     if str(base) in (*above, str(name)):
         raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
-    return _merged(_read(str(base), (*above, str(name))), values)
+    beside = path.parent / str(base)  # a path is meant from the file that names it
+    return _merged(_read(str(beside if beside.is_file() else base), (*above, str(name))), values)
 
 
 def _merged(base: dict, own: dict) -> dict:
@@ -428,15 +433,23 @@ def _rooted(profile: Profile) -> Profile:
     corpus, backbone, tts = profile.corpus, profile.backbone, profile.tts
     if corpus.path is not None:
         corpus = corpus.model_copy(update={"path": str(Path(corpus.path).expanduser().resolve())})
-    if backbone.name.startswith((".", "~", "/")):
-        backbone = backbone.model_copy(update={"name": str(Path(backbone.name).expanduser().resolve())})
+    backbone = backbone.model_copy(update={"name": rooted(backbone.name)})
     tts = [part.model_copy(update=_rooted_paths(part)) for part in tts]
     return profile.model_copy(update={"corpus": corpus, "backbone": backbone, "tts": tts})
 
 
-def _rooted_paths(part: TtsPart) -> dict[str, str]:
-    paths = {"model": part.model, "speakers": part.speakers}
-    return {key: str(Path(p).expanduser().resolve()) for key, p in paths.items() if p and p.startswith((".", "~", "/"))}
+def _rooted_paths(part: TtsPart) -> dict[str, object]:
+    found: dict[str, object] = {key: rooted(p) for key, p in (("model", part.model), ("speakers", part.speakers)) if p}
+    if part.round_trip:
+        found["round_trip"] = part.round_trip.model_copy(update={"asr": rooted(part.round_trip.asr)})
+    return found
+
+
+def rooted(name: str) -> str:
+    """The whole path where a name means a folder; any other name as it is."""
+    folder = Path(name).expanduser()
+    is_folder = ("/" in name and folder.is_dir()) or (folder / "config.json").is_file()
+    return str(folder.resolve()) if name.startswith((".", "~", "/")) or is_folder else name
 
 
 def _same_asr(one: str, other: str) -> bool:
@@ -446,6 +459,8 @@ def _same_asr(one: str, other: str) -> bool:
 def _set(values: dict, dotted: str, value: object) -> None:
     *parents, last = dotted.split(".")
     for parent in parents:
+        if isinstance(values.get(parent), list):
+            raise UserError(f"--set {dotted}: '{parent}' is a list: give it whole, such as {parent}=[...]")
         if not isinstance(values.get(parent), dict):
             raise UserError(f"--set {dotted}: the profile has no section '{parent}'")
         values = values[parent]
@@ -456,12 +471,13 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{where}': use one of {names(_keys_beside(first['loc']))}"
+        return f"unknown key '{where}': use one of {likely(str(first['loc'][-1]), _keys_beside(first['loc']))}"
     if first["type"] == "missing":
         return f"key '{where}' is missing"
     if not where:
         return first["msg"].removeprefix("Value error, ")
-    return f"{where}: {first['msg'].removeprefix('Value error, ')} (found {first['input']!r})"
+    found = "" if isinstance(first["input"], dict) else f" (found {first['input']!r})"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{found}"
 
 
 def _keys_beside(location: tuple) -> list[str]:
@@ -476,6 +492,8 @@ def _keys_beside(location: tuple) -> list[str]:
         "training.early_stopping": EarlyStoppingPart,
         "training.mixed": MixedPart,
     }
+    if "round_trip" in location[:-1]:
+        return list(RoundTripPart.model_fields)
     places = [".".join(map(str, location[:n])) for n in (2, 1) if len(location) > n]
     owner = next((parts[place] for place in places if place in parts), Profile)
     return list(owner.model_fields)  # type: ignore[attr-defined]

@@ -130,6 +130,8 @@ def preview(profile: Profile, executor: Executor = HERE) -> Preview:
     given.check(profile)
     check_resources(profile, [*notebook_names(), REPORT])
     _check(profile, executor)
+    if stages.has_corpus(profile):
+        stages.check_domains_and_folds(profile)
     cost = _cost(profile)
     if not stages.has_corpus(profile) or not _up_to_date(profile):
         return Preview(_all_jobs(profile), cost)
@@ -185,7 +187,7 @@ def _check(profile: Profile, executor: Executor) -> None:
         read = snakemake(profile, executor, ["--list-rules"], capture=True)
         if read.returncode:
             said = (read.stderr.strip() or read.stdout.strip()).splitlines()[-1]
-            raise UserError(f"the executor {executor.name}: {said.removeprefix('snakemake: error: ')}")
+            raise UserError(f"the executor {executor.name}: {said.rpartition(' error: ')[2]}")
 
 
 def _work(profile: Profile, executor: Executor) -> None:

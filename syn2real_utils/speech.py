@@ -28,6 +28,7 @@ PAPER_SPLIT = ("test", "devel", "train", "train")
 VERSIONS = {"corpus": 1, "synthetic": 1}  # raise a stage's number when its code would make something else
 CORPORA, SYNTHETIC = "data/corpora", "data/synthetic"
 MANY = 10_000
+TEXTS = (".csv", ".json", ".jsonl", ".tsv")  # what a folder of speech says of itself
 LATER = {"source": "official", "recordings": "all"}  # settings that came later: left out of the key at their defaults
 
 
@@ -331,7 +332,8 @@ def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
 def _user_files(path: str | None) -> list[list[object]] | None:
     """Name, size and time of every file of a user's folder: when one changes, the corpus is prepared anew.
 
-    Of a folder of more than `MANY` files only how many there are and when one came or went: it is looked at at every step.
+    Of a folder of more than `MANY` files only the `TEXTS`, how many files there are and when one came or went: it is looked
+    at at every step.
     """
     if path is None or not Path(path).expanduser().is_dir():
         return None
@@ -340,7 +342,7 @@ def _user_files(path: str | None) -> list[list[object]] | None:
         here = Path(folder)
         if len(files) > MANY:
             found.append((here, len(files), here.stat().st_mtime_ns))
-        else:
-            stats = [(here / name, (here / name).stat()) for name in files if (here / name).is_file()]
-            found += [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+            files = [name for name in files if Path(name).suffix in TEXTS]
+        stats = [(here / name, (here / name).stat()) for name in files if (here / name).is_file()]
+        found += [(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
     return [[str(file.relative_to(Path(path).expanduser())), size, time] for file, size, time in sorted(found)]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 import torch
 
-from syn2real_utils import batchnorm, checkpoints, machine, merging, origins
+from syn2real_utils import batchnorm, checkpoints, machine, merging, origins, tensorfiles
 from syn2real_utils.backbones import sources
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.directions import Direction
@@ -40,7 +40,7 @@ from syn2real_utils.speech import (
     to_speak,
     training_rows,
 )
-from syn2real_utils.store import Artifact, Store, fingerprint
+from syn2real_utils.store import Artifact, Store, fingerprint, sha256
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
@@ -309,7 +309,8 @@ def transcripts(
 
 def parent(profile: Profile) -> str:
     """Hash of the pretrained weights: the parent in every lineage."""
-    return _weights_hash(pretrained(profile))
+    folder = pretrained(profile)  # one that was trained again in its place has other times
+    return _weights_hash(folder, tuple(file.stat().st_mtime_ns for file in tensorfiles.weight_files(folder)))
 
 
 def lineage_of(
@@ -416,9 +417,20 @@ def _vector_label(spec: VectorSpec | Direction) -> str:
     return (spec.place or "direction") if isinstance(spec, Direction) else spec.kind
 
 
+def _settings_key(profile: Profile) -> dict:
+    """Hash of what lies beside the weights of a backbone that no package carries: words it may not say, its tokens, heads."""
+    folder = pretrained(profile)
+    if sources.carried(profile.backbone.name):  # pinned: its weights' hash stands for it all
+        return {}
+    files = [
+        f for f in sorted(folder.iterdir()) if f.suffix in checkpoints.SETTINGS and f.name not in checkpoints.NOT_COPIED
+    ]
+    return {"settings": fingerprint([[file.name, sha256(file)] for file in files])}
+
+
 def _backbone_key(profile: Profile) -> dict:
     part = profile.backbone
-    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)}
+    return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)} | _settings_key(profile)
 
 
 def _fingerprint_of(clip: Path) -> str:
@@ -427,7 +439,7 @@ def _fingerprint_of(clip: Path) -> str:
 
 
 @lru_cache(maxsize=4)
-def _weights_hash(folder: Path) -> str:
+def _weights_hash(folder: Path, _: tuple[int, ...]) -> str:
     return checkpoints.weights_hash(folder)
 
 

@@ -16,8 +16,10 @@ from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart
 from syn2real_utils.store import Store, check_writable, write_text_atomic
+from syn2real_utils.tables import read_csv
 from syn2real_utils.text import normaliser_version
 
+ROWS = {"utterance", "errors"}  # columns of what `evaluate` writes
 BATCH = 16
 
 
@@ -61,12 +63,16 @@ def evaluate(
     if not out.resolve().parent.is_dir():
         raise UserError(f"no folder {out.resolve().parent} to write {out.name} into: make it first")
     check_writable(out)
+    if out.exists() and not set(read_csv(out).columns) >= ROWS:
+        raise UserError(f"{out} holds no rows of evaluate, so it is not overwritten: name another file")
     language = language or _language(corpus)
     normaliser_version(language)  # known, or says so
     rows = read_audio(corpus, language)
     if domain is not None:
         check_domains(rows, [domain])
         rows = rows[rows.domain == domain].reset_index(drop=True)
+    if not rows.transcription.str.contains(r"\w").any():
+        raise UserError(f"{corpus} has no transcription with a word, so there is no error rate: check metadata.csv")
     folder = sources.resolve(model, Store())
     asr = open_backbone(folder, language, BackbonePart(name=model))
     full = full_context or read_lineage(folder) is None

@@ -78,7 +78,9 @@ class EarlyStopping(TrainerCallback):
     def _keep(self, step: int, wer: float, model: torch.nn.Module) -> None:
         if not self.history or wer < min(rate for _, rate in self.history):
             self.work.mkdir(parents=True, exist_ok=True)
-            save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, self._weights())
+            partial = self._weights().with_suffix(".partial")
+            save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, partial)
+            partial.replace(self._weights())
         write_text_atomic(self.work / HISTORY, json.dumps([*self.history, (step, wer)]))
 
     def restore(self, model: torch.nn.Module, into: Path) -> None:

@@ -5,6 +5,7 @@ What a killed attempt left in `.partial` stays for the next attempt to go on fro
 size and hash of every file: a file that is missing or cut short is noticed when the folder is opened.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -75,7 +76,11 @@ class Store:
         artifact = self._artifact(kind, label, key)
         if not (artifact.path / DONE).exists():
             return None
-        if bad := artifact.damage():
+        try:
+            bad = artifact.damage()
+        except (ValueError, KeyError, TypeError, AttributeError):  # what a damaged done.json raises
+            bad = [DONE]
+        if bad:
             say(f"{artifact.path} is damaged ({bad[0]}): making it again")
             return None
         return artifact
@@ -100,7 +105,9 @@ class Store:
             if found := self.find(kind, label, key):  # another process made it while we waited
                 return found
             partial = artifact.path.with_name(artifact.path.name + ".partial")
-            for stale in partial.parent.glob(f".{partial.name}.*"):  # of a killed checkpoints.apply and its like
+            for stale in partial.parent.glob(
+                f".{glob.escape(partial.name)}.*"
+            ):  # of a killed checkpoints.apply and its like
                 shutil.rmtree(stale)
             partial.mkdir(exist_ok=True)
             try:
@@ -140,7 +147,7 @@ def check_writable(out: Path) -> None:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may write the same file
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

@@ -36,10 +36,10 @@ FLOATS = {
     "F32": torch.float32,
     "F16": torch.float16,
     "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
 }
 
+# Kinds of files in the folder of a model, a vector or an export
+OURS = (".json", ".safetensors", ".txt", ".md", ".csv", ".jinja", ".model", ".bin", ".yaml", ".lock")
 DTYPES = FLOATS | {
     "I64": torch.int64,
     "I32": torch.int32,
@@ -109,10 +109,10 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"no model at {folder}: expected a folder as save_pretrained writes it")
+    if (folder / WEIGHTS).exists():  # where both are, transformers reads this one
+        return [folder / WEIGHTS]
     if (folder / INDEX).exists():
         return _shards(folder)
-    if (folder / WEIGHTS).exists():
-        return [folder / WEIGHTS]
     if (folder / VECTOR).exists():
         raise UserError(f"{folder} is a task vector, expected a model")
     if pickles := sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES):
@@ -269,7 +269,18 @@ def check_free(
         raise UserError(f"{out} exists already: name another output, or give --overwrite (overwrite=True)")
     if taken and not any((out / name).is_file() for name in known):
         raise UserError(f"{out} is no {kind}, so it is not overwritten: name another output")
+    if taken and (foreign := sorted(path.name for path in out.iterdir() if not _ours(path, known))):
+        raise UserError(
+            f"{out} holds more than a {kind} ({names(foreign, 3)}), so it is not overwritten: name another output"
+        )
     return out
+
+
+def _ours(path: Path, known: Sequence[str]) -> bool:
+    """Whether something in a folder is of a kind that lies in a model's."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in known)
+    return path.name in known or path.suffix in OURS
 
 
 def _put(partial: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from syn2real_utils import machine
+from syn2real_utils import checkpoints, machine
 from syn2real_utils.backbones.base import Backbone, Example
 from syn2real_utils.backbones.clips import lengths_of
 from syn2real_utils.errors import UserError
@@ -172,9 +172,7 @@ def _last_checkpoint(work: Path) -> str | None:
 def save(backbone: Backbone, model: Any, into: Path) -> None:
     """Save a model as a folder that `transformers.pipeline` opens."""
     model.save_pretrained(into)
-    for file in backbone.folder.glob("*.json"):
-        if file.name not in ("config.json", "done.json", "lineage.json", INDEX):
-            shutil.copyfile(file, into / file.name)
+    checkpoints.copy_settings(backbone.folder, into, but=("config.json", INDEX))
 
 
 class _Trainer(Trainer):

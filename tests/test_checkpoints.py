@@ -395,6 +395,17 @@ def test_an_output_that_exists_is_kept_unless_asked(models, tau, tmp_path):
     notes.mkdir()
     (notes / "thesis.txt").write_text("years of work")
     refused("is not overwritten", checkpoints.mean, [tau], notes, overwrite=True)
+    project = make(tmp_path / "project", 3)
+    (project / "checkpoint-500").mkdir()
+    (project / "thesis.tex").write_text("years of work")
+    refused(
+        "holds more than a model or vector .checkpoint-500, thesis.tex",
+        checkpoints.mean,
+        [tau],
+        project,
+        overwrite=True,
+    )
+    assert (project / "thesis.tex").exists()
     checkpoints.apply(models["target"], tau, 0.5, models["target"], overwrite=True)  # out may be the base itself
     assert checkpoints.read_lineage(models["target"]).lam == 0.5
     (tmp_path / "file").write_text("")

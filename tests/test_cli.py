@@ -244,5 +244,9 @@ def test_evaluate_a_carried_backbone_on_a_users_folder(home, capsys, tmp_path, s
         .splitlines()[0]
         .startswith("utterance,text_id,fold,duration,reference,hypothesis")
     )
+    before = (real / "metadata.csv").read_bytes()
+    status, _, err = call(capsys, "evaluate", base, real, "-o", real / "metadata.csv")
+    assert status == 2 and "holds no rows of evaluate, so it is not overwritten" in err
+    assert (real / "metadata.csv").read_bytes() == before
     status, _, err = call(capsys, "evaluate", base, real, "-o", "r.csv", "--domain", "moon")
     assert status == 2 and "unknown domain 'moon': the corpus has animals, food" in err

@@ -68,6 +68,10 @@ def jobs(executor: Executor, targets=("animals", "food")) -> dict[str, str]:
         (["--executor-option", "a=b"], "--jobs and --executor-option are for a cluster"),
         (["--executor", "slurm", "--cores", "3"], "with --executor slurm give --jobs"),
         (["--executor", "slurm", "--executor-option", "--a=b"], "expected name=value"),
+        (
+            ["--executor", "slurm", "--executor-option", "slurm-status-command=it's"],
+            "no closing quotation; quote it as",
+        ),
         (["--executor", "slurm", "--executor-option", "slurm-nonsense=1"], "unrecognized arguments: --slurm-nonsense"),
         (
             ["--executor", "slurm", "--set", "resources={notebooks: {finetune: {gpus: 1}}}"],

@@ -39,8 +39,9 @@ def changed(path: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("epochs", 3, "unknown key 'epochs': use one of name, description, corpus"),
+        ("epochs", 3, "unknown key 'epochs': use one of .*name, description, corpus"),
         ("training.epoch", 3, "unknown key 'training.epoch': use one of epochs"),
+        ("training.max_step", 3, "unknown key 'training.max_step': use one of max_steps"),
         ("training.epochs", None, "key 'training.epochs' is missing"),
         ("training.epochs", "many", "training.epochs: .*valid number.*found 'many'"),
         ("training.epochs", -1, "training.epochs: .*greater than 0"),
@@ -55,10 +56,12 @@ def changed(path: str, value: object) -> dict:
         ("tts", [{"name": "pico"}, {"name": "pico"}], "tts must name each of its values once"),
         ("targets", ["all"], "targets must not hold 'all'"),
         ("targets", [], "targets: .*at least 1"),
+        ("seeds", [2**32], "seeds.0: .*less than 4294967296"),
         ("name", "../out", "name: "),
+        ("name", "artifacts", "runs/artifacts holds something else"),
         ("resources", {"evry": {}}, "unknown key 'resources.evry': use one of every, notebooks, retries"),
-        ("resources", {"every": {"gpu": 1}}, "unknown key 'resources.every.gpu': use one of memory_gb, minutes, gpus"),
-        ("resources", {"notebooks": {"03_finetune": {"gpu": 1}}}, "03_finetune.gpu': use one of memory_gb, minutes"),
+        ("resources", {"every": {"gpu": 1}}, "unknown key 'resources.every.gpu': use one of gpus, memory_gb, minutes"),
+        ("resources", {"notebooks": {"03_finetune": {"gpu": 1}}}, "03_finetune.gpu': use one of gpus, memory_gb"),
         ("resources", {"every": {"minutes": 0}}, "resources.every.minutes: .*greater than 0"),
         ("resources", {"retries": -1}, "resources.retries: .*greater than or equal to 0"),
     ],
@@ -74,7 +77,9 @@ def test_bad_values_are_named(tmp_path, path, value, message):
 def test_unknown_profile_and_bad_files(tmp_path):
     with pytest.raises(UserError, match="no profile 'quikstart': use one of .*quickstart"):
         load_profile("quikstart")
-    for text, message in (("a: [", "is no YAML"), ("- a", "holds no profile")):
+    with pytest.raises(UserError, match="no profile 'tuxpaint-es-cor': use one of tuxpaint-es-core"):
+        load_profile("tuxpaint-es-cor")
+    for text, message in (("a:\n\t- b", "x.yaml, line 2 is no YAML: .*tab|cannot start"), ("- a", "holds no profile")):
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
             load_profile(tmp_path / "x.yaml")
@@ -113,3 +118,19 @@ def test_a_notebook_asks_for_what_it_names_and_else_for_what_every_job_asks():
     assert (found.memory_gb, found.partition, found.gpus) == (4, "gpu", 1)
     assert found.more == {"qos": "long", "constraint": "fast"}
     assert resources.job("08_results") == resources.every
+
+
+def test_paths_are_meant_from_the_file_or_the_folder_that_name_them(tmp_path, monkeypatch):
+    """A profile that extends one beside it works from anywhere, and notebooks find a backbone that lies here."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "base2.yaml").write_text(yaml.safe_dump(GOOD))
+    (tmp_path / "sub" / "mine.yaml").write_text("extends: base2.yaml\nname: mine\n")
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    profile = load_profile("sub/mine.yaml", {"backbone.name": "models/tiny"})
+    assert profile.name == "mine" and profile.backbone.name == str(tmp_path / "models" / "tiny")
+    assert (
+        load_profile("sub/mine.yaml", {"backbone.name": "openai/whisper-small"}).backbone.name == "openai/whisper-small"
+    )
+    with pytest.raises(UserError, match="'tts' is a list: give it whole"):
+        load_profile("sub/mine.yaml", {"tts.0.takes": 2})

@@ -231,6 +231,16 @@ def test_a_release_that_changes_is_prepared_anew_however_large(tmp_path, monkeyp
         (root / "slurp_real" / f"more-{many}.flac").unlink()
 
 
+def test_texts_that_change_are_noticed_however_large_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(speech, "MANY", 2)
+    for name in ("a.wav", "b.wav", "c.wav", "metadata.csv"):
+        (tmp_path / name).write_text("one")
+    before, folder = speech._user_files(str(tmp_path)), tmp_path.stat()
+    (tmp_path / "metadata.csv").write_text("others")
+    os.utime(tmp_path, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    assert speech._user_files(str(tmp_path)) != before
+
+
 class Ranged(SimpleHTTPRequestHandler):
     """A server that goes on where it is asked to, and breaks off once after 100 bytes."""
 

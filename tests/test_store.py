@@ -60,6 +60,13 @@ def test_full_disk_is_one_clear_line(tmp_path):
         Store(tmp_path).build("kind", "label", KEY, full)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": {}}', '{"files": {"a.txt": 3}}'])
+def test_a_damaged_description_is_damage_too(tmp_path, content):
+    store = Store(tmp_path)
+    (store.build("kind", "label", KEY, fill).path / "done.json").write_text(content)
+    assert store.build("kind", "label", KEY, fill).damage(hashes=True) == []
+
+
 @pytest.mark.parametrize("harm", ["delete", "cut"])
 def test_damage_is_noticed_and_mended(tmp_path, harm):
     store = Store(tmp_path)

@@ -1,21 +1,23 @@
 """Whisper small as the hub has it, with fewer and narrower layers: from the checkpoint to the adapted model."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
+from safetensors.torch import load_file, save_file
+from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperTokenizerFast, pipeline
 
-from syn2real_utils import checkpoints, training
+from syn2real_utils import checkpoints, stages, training
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import open_backbone
 from syn2real_utils.backbones.clips import Examples
 from syn2real_utils.checkpoints import load_state
+from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import sweep
-from syn2real_utils.profile import BackbonePart, TrainingPart
+from syn2real_utils.profile import BackbonePart, TrainingPart, load_profile
 from tests.made_ctc import tone
 
 # The fields of openai/whisper-small's config.json; lists of many tokens are shortened.
@@ -89,3 +91,52 @@ def test_from_checkpoint_to_adapted_model(kind, shared_data, tmp_path):
     read = pipeline("automatic-speech-recognition", model=str(tmp_path / "lam0.5"), device="cpu")
     words = {"max_new_tokens": 4} | ({"language": "es", "task": "transcribe"} if language == "es" else {})
     assert isinstance(read(str(clips[0]), generate_kwargs=words)["text"], str)
+
+
+def test_weights_that_are_not_whole_are_refused(shared_data, tmp_path):
+    """A missing tensor would be drawn at random and a nan would be written as exclamation marks."""
+    folder = snapshot(tmp_path / "small", sources.resolve("base", shared_data), {})
+    asr, file = (
+        open_backbone(folder, "es", BackbonePart(name="small", precision="float32")),
+        folder / "model.safetensors",
+    )
+    whole = load_file(file)
+    key = "model.encoder.layers.0.fc1.weight"
+    for state, message in (
+        ({k: t for k, t in whole.items() if k != key}, f"its weights lack {key}"),
+        (whole | {key: whole[key] * math.nan}, f"not finite in {key}"),
+        (whole | {key: whole[key][:1]}, "cannot open the model in .*small: "),
+    ):
+        save_file(state, file, {"format": "pt"})
+        with pytest.raises(UserError, match=message):
+            asr.load()
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match="cannot open the model in .*small: "):
+        asr.load()
+
+
+def test_a_fine_tune_keeps_all_that_its_tokenizer_needs(shared_data, tmp_path):
+    """Older folders have vocab.json and merges.txt in place of tokenizer.json."""
+    folder = snapshot(tmp_path / "small", sources.resolve("base", shared_data), {})
+    WhisperTokenizerFast.from_pretrained(folder).backend_tokenizer.model.save(str(folder))
+    (folder / "tokenizer.json").unlink()
+    (folder / "lineage.json").write_text("{}")
+    asr = open_backbone(folder, "es", BackbonePart(name="small", precision="float32"))
+    training.save(asr, asr.load(), tmp_path / "out")
+    assert (tmp_path / "out" / "merges.txt").is_file() and not (tmp_path / "out" / "lineage.json").exists()
+    read = pipeline("automatic-speech-recognition", model=str(tmp_path / "out"), device="cpu")
+    words = {"max_new_tokens": 4, "language": "es", "task": "transcribe"}
+    assert isinstance(read(str(tone(tmp_path / "a.wav", 0.5, 200)), generate_kwargs=words)["text"], str)
+
+
+def test_settings_of_a_local_backbone_are_part_of_what_is_made_of_it(shared_data, tmp_path, monkeypatch):
+    """Words that a model may not say change its transcripts, with the same weights."""
+    monkeypatch.setenv("SYN2REAL_HOME", str(shared_data.root))
+    folder = snapshot(tmp_path / "small", sources.resolve("base", shared_data), {})
+    profile = load_profile("quickstart", {"backbone.name": str(folder)})
+    before, weights = stages._backbone_key(profile), stages.parent(profile)
+    (folder / "generation_config.json").write_text(
+        json.dumps(json.loads((folder / "generation_config.json").read_text()) | {"suppress_tokens": [1]})
+    )
+    assert stages._backbone_key(profile) != before and stages.parent(profile) == weights
+    assert "settings" not in stages._backbone_key(load_profile("quickstart"))

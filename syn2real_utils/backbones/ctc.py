@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCTC, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
-from syn2real_utils import audio, machine
+from syn2real_utils import audio, machine, pickles
 from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.letters import Letters
@@ -63,9 +63,10 @@ class CTC:
             UserError: the weights are not those of config.json: a head that was not trained hears nothing.
         """
         folder = folder or self.folder
-        model, found = AutoModelForCTC.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
+        with pickles.opening(folder):
+            model, found = AutoModelForCTC.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
         if lacking := sorted(key for key in found["missing_keys"] if key.rpartition(".")[2] not in UNUSED):
             raise UserError(f"{folder} is no whole CTC model: its weights lack {names(lacking, 3)}")
         return model.to(device()).eval()

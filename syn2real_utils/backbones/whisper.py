@@ -17,12 +17,13 @@ from transformers import WhisperFeatureExtractor, WhisperForConditionalGeneratio
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 from transformers.utils import logging as transformers_logging
 
-from syn2real_utils import audio, machine
+from syn2real_utils import audio, machine, pickles
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.backbones.projection import labelled_only
+from syn2real_utils.checkpoints import TIED
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart, TrainingPart
@@ -48,16 +49,29 @@ class Whisper:
         machine.keep_memory()
         self.folder, self.language, self.part = folder, language, part
         self.precision = machine.precision(part.precision)
-        self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
-        self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
-        self.settings = json.loads((folder / "generation_config.json").read_text())
+        with pickles.opening(folder):
+            self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
+            self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
+            self.settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
         self.prompt = self._prompt()
 
     def load(self, folder: Path | None = None) -> WhisperForConditionalGeneration:
-        """The model of a folder (this backbone's own if none is given) in float32, ready to decode."""
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder or self.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        """The model of a folder (this backbone's own if none is given) in float32, ready to decode.
+
+        Raises:
+            UserError: the weights are damaged, not those of config.json, or not finite.
+        """
+        folder = folder or self.folder
+        with pickles.opening(folder):
+            model, found = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+            )
+        if lacking := sorted(set(found["missing_keys"]) - set(TIED)):
+            raise UserError(
+                f"{folder} is no whole Whisper: its weights lack {names(lacking, 3)}; fetch or make it again"
+            )
+        if odd := [key for key, tensor in model.named_parameters() if not tensor.isfinite().all()]:
+            raise UserError(f"{folder} holds numbers that are not finite in {names(odd, 3)}: fetch or make it again")
         return model.to(device()).eval()
 
     def context(self, seconds: float) -> float:
@@ -268,7 +282,7 @@ class Whisper:
             raise UserError(
                 f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
             )
-        return [start, *middle, self.settings["no_timestamps_token_id"]]
+        return [start, *middle, self.tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
 
 
 def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
