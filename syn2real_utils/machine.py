@@ -64,6 +64,11 @@ def gpu() -> str | None:
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
+def device() -> torch.device:
+    """The first GPU, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Precision:
     """What products are computed in: `auto` is bfloat16 where the machine has instructions for it."""
     if wanted != "auto":

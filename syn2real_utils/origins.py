@@ -34,10 +34,6 @@ class Origin:
             return f"{self.name}: see its source"
         return f"{self.name} {self.licence}" + (" (not for commercial use)" if self.noncommercial else "")
 
-    def licence_id(self) -> str:
-        """The licence as the hub's model cards name it."""
-        return "other" if self.licence == UNKNOWN else LICENCE_IDS.get(self.licence, self.licence.lower())
-
 
 ORIGINS = {
     "base": Origin("Whisper base", "MIT", hub="openai/whisper-base"),

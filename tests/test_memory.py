@@ -11,7 +11,7 @@ from syn2real_utils.backbones.base import open_backbone
 from syn2real_utils.errors import GpuMemoryError, UserError
 from syn2real_utils.profile import BackbonePart, TtsPart, load_profile
 from syn2real_utils.store import Store
-from syn2real_utils.tts import base, neural
+from syn2real_utils.tts import base
 from tests import made_ctc, made_tts
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 1 GiB"
@@ -40,7 +40,7 @@ def one_line(match: str, function, *arguments: object) -> str:
 
 
 def test_a_tts_that_does_not_fit_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(neural, "device", full)
+    monkeypatch.setattr(machine, "device", full)
     part = TtsPart(name="bark", model=str(made_tts.bark(tmp_path / "bark")))
     one_line("TTS 'bark': the GPU's memory does not suffice: use a GPU", base.load_engine, part, Store(tmp_path))
 

@@ -366,7 +366,7 @@ def test_hub_names_are_pinned_to_commits_or_say_that_they_are_not():
 
 
 def test_the_licence_of_slurp_and_of_hub_backbones_travels_with_the_models():
-    assert origin("slurp").noncommercial and origin("slurp").licence_id() == "cc-by-nc-4.0"
+    assert origin("slurp").noncommercial and origin("slurp").licence == "CC-BY-NC-4.0"
     conformer = origin("facebook/wav2vec2-conformer-rope-large-960h-ft@main")
     assert (conformer.licence, conformer.hub) == ("Apache-2.0", "facebook/wav2vec2-conformer-rope-large-960h-ft")
     assert origin("openai/whisper-base").licence == "MIT" and origin("me/mine").licence == UNKNOWN

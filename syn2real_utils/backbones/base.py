@@ -121,11 +121,6 @@ def read_clip(path: Path | str, who: str) -> np.ndarray:
     return wave
 
 
-def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _kind_of(folder: Path) -> Any:
     if sources.kind(folder) == sources.WHISPER:
         from syn2real_utils.backbones.whisper import Whisper  # these import transformers, which takes seconds

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCTC, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine, pickles
-from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, device, read_clip
+from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.letters import Letters
 from syn2real_utils.errors import UserError, names
@@ -69,7 +69,7 @@ class CTC:
             )
         if lacking := sorted(key for key in found["missing_keys"] if key.rpartition(".")[2] not in UNUSED):
             raise UserError(f"{folder} is no whole CTC model: its weights lack {names(lacking, 3)}")
-        return model.to(device()).eval()
+        return model.to(machine.device()).eval()
 
     def features(self, path: Path | str, full: bool = False) -> torch.Tensor:
         """The wave of a clip, scaled as the model was trained: float32 (samples,). `full` changes nothing.

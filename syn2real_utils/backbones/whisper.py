@@ -18,7 +18,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine, pickles
-from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, device, read_clip
+from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.context import hear, short_context, stack
 from syn2real_utils.backbones.products import products_in
@@ -72,7 +72,7 @@ class Whisper:
             )
         if odd := [key for key, tensor in model.named_parameters() if not tensor.isfinite().all()]:
             raise UserError(f"{folder} holds numbers that are not finite in {names(odd, 3)}: fetch or make it again")
-        return model.to(device()).eval()
+        return model.to(machine.device()).eval()
 
     def context(self, seconds: float) -> float:
         """Seconds of context for a clip: margin added, rounded up to a step, 30 s at most."""

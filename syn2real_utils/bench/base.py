@@ -8,7 +8,6 @@ use, so that the user's environment stays as it is.
 import gc
 import importlib
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -136,8 +135,3 @@ def child(code: str, *arguments: str, path: Path | None = None, **environment: s
     if done.returncode:
         raise JobError(f"a side of the bench failed: {done.stderr.strip()[-2000:]}")
     return done
-
-
-def peak_mb() -> float:
-    """Most resident memory that this process has had, in MB; files mapped into it count."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000

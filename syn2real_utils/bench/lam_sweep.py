@@ -37,7 +37,7 @@ def measure() -> Measured:
     texts, took = _ours(asr, base, real.path, syn.path, lams, paths)
     theirs, peer_took = _stock(asr, base, real.path, syn.path, lams, paths)
     check_equal("transcripts", [len(texts[lam]) for lam in lams], [len(theirs[lam]) for lam in lams])
-    _check_weights(asr, base, real.path, syn.path)
+    _check_weights(base, real.path, syn.path)
     ours = Side("ours", took / len(lams), more={"wer": {lam: material.wer(rows, texts[lam]) for lam in lams}})
     wer = {lam: material.wer(rows, theirs[lam]) for lam in lams}
     stock = Side("load, merge, save, load, pipeline", peer_took / len(lams), more={"wer": wer})
@@ -78,7 +78,7 @@ def _merge(base: Path, tau: dict[str, torch.Tensor], lam: float) -> WhisperForCo
     return model
 
 
-def _check_weights(asr: Whisper, base: Path, real: Path, syn: Path) -> None:
+def _check_weights(base: Path, real: Path, syn: Path) -> None:
     """Both sides' weights at one lam, to within float32's rounding."""
     one, other = load_file(syn / WEIGHTS), load_file(real / WEIGHTS)
     theirs = _merge(base, {key: value - one[key] for key, value in other.items()}, CHECKED).state_dict()

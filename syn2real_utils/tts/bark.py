@@ -19,7 +19,7 @@ from transformers.models.bark.generation_configuration_bark import (
     BarkSemanticGenerationConfig,
 )
 
-from syn2real_utils import pickles
+from syn2real_utils import machine, pickles
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
@@ -66,7 +66,7 @@ class Bark:
         part = part or TtsPart(name="bark")
         self.batch_size = part.batch_size
         self._folder = snapshots.resolve(part.model or snapshots.BARK, "config.json", store, PATTERNS)
-        self._device = neural.device()
+        self._device = machine.device()
         dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         with pickles.opening(self._folder):
             self._processor = BarkProcessor.from_pretrained(self._folder, local_files_only=True)

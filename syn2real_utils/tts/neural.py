@@ -4,14 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 GAP = 0.15  # seconds between the pieces of a long text; our choice: a short pause, as between sentences
-
-
-def device() -> torch.device:
-    """The first GPU, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def pieces(text: str, longest: int) -> list[str]:

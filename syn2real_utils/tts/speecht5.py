@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import SpeechT5ForTextToSpeech, SpeechT5HifiGan, SpeechT5Processor
 
-from syn2real_utils import pickles
+from syn2real_utils import machine, pickles
 from syn2real_utils.profile import TtsPart
 from syn2real_utils.store import Store
 from syn2real_utils.tts import neural, snapshots, speakers
@@ -38,7 +38,7 @@ class SpeechT5:
         vocoder = snapshots.resolve(snapshots.VOCODER, "config.json", store, beside=part.model)
         self._xvectors = speakers.load(part, store)  # speaker: (clips, 512)
         self.voices = {"en": tuple(self._xvectors)}
-        self._device = neural.device()
+        self._device = machine.device()
         load = {"local_files_only": True, "use_safetensors": True}
         with pickles.opening(folder):
             self._processor = SpeechT5Processor.from_pretrained(folder, normalize=True, local_files_only=True)
