@@ -50,11 +50,10 @@ def source_counts(table: pd.DataFrame) -> Figure:
             ax.fill_between(own.n_sources, own.ci_low, own.ci_high, color=colour, alpha=0.13, linewidth=0)
             ax.plot(own.n_sources, own.wer, color=colour, marker="o", markersize=4, linewidth=1.6)
             ax.vlines(own.n_sources, own.lowest, own.highest, color=INK, linewidth=1)
-            ax.set(
-                title=f"{_pooled_name(own)}, {tts}", xlabel="source domains in the mean", xticks=sorted(own.n_sources)
-            )
+            ax.set(title=f"{_pooled_name(own)}, {tts}", xlabel="source domains in the mean")
+            ax.set_xticks(own.n_sources, [*own.n_sources.astype(str)[:-1], "all"])
         axes[0, 0].set_ylabel("WER on real speech (%)")
-        note = "band: bootstrap interval    bar: lowest and highest of single orders"
+        note = "band: bootstrap interval    bar: lowest and highest of single orders    all: of each target"
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure

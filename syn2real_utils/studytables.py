@@ -117,17 +117,26 @@ def ensemble_wer(
 def source_count_wer(rows: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/source_count_wer.csv: WER over the number of source domains, orders pooled; `lowest`, `highest`: of single orders.
 
+    Targets are pooled where each has that number; the last number stands for all source domains of each, some of which may have
+    fewer.
+
     Args:
         rows: source_counts.csv.
         samples: bootstrap resamples.
         confidence: e.g. 0.95.
     """
-    table = []
-    for n, part in rows.groupby("n_sources", sort=True):
+    table, targets = [], rows.target.nunique()
+    whole = rows[rows.n_sources == rows.groupby("target").n_sources.transform("max")]
+    parts = list(rows[~rows.index.isin(whole.index)].groupby("n_sources", sort=True))
+    last = whole.n_sources.max() if len(whole) else 0
+    for n, part in [*parts, (last, whole)]:
         for cell, pooled in _levels(part):
+            if cell["target"] == ALL and pooled.target.nunique() < targets:
+                continue
             orders = [corpus_wer(own) for _, own in pooled.groupby("order")]
             spread = {"orders": len(orders), "lowest": round(min(orders), 4), "highest": round(max(orders), 4)}
-            table.append(cell | {"n_sources": n} | _rate(pooled, samples, confidence) | spread)
+            own = n if cell["target"] == ALL else pooled.n_sources.iloc[0]
+            table.append(cell | {"n_sources": own} | _rate(pooled, samples, confidence) | spread)
     return pd.DataFrame(table)
 
 

@@ -166,6 +166,25 @@ def test_source_counts_are_nested_and_end_with_all_sources(run):
     assert len({studies.first_of(domains, 3, order) for order in range(4)}) > 1
 
 
+def test_targets_are_pooled_where_each_has_that_many_sources():
+    """A target of fewer source domains counts with all of its own in the last point, not in points of others."""
+    cells = [("a", n, 1) for n in (1, 2)] + [("b", n, 2) for n in (1, 2, 4)]
+    rows = pd.DataFrame(
+        [
+            {"target": t, "tts": "pico", "seed": 0, "n_sources": n, "order": 0, "utterance": f"{t}{i}", "text_id": f"{t}{i}",
+             "speaker": "", "n_words": 4, "errors": errors}
+            for t, n, errors in cells
+            for i in range(5)
+        ]
+    )  # fmt: skip
+    table = studytables.source_count_wer(rows, samples=20)
+    pooled = table[table.target == "all"]
+    assert pooled.n_sources.tolist() == [1, 4] and pooled.n_words.tolist() == [40, 40] and set(pooled.wer) == {37.5}
+    assert table[table.target == "a"].n_sources.tolist() == [1, 2] and table[
+        table.target == "b"
+    ].n_sources.tolist() == [1, 2, 4]
+
+
 def rows_of(words: dict[str, int]) -> pd.DataFrame:
     table = [{"domain": d, "transcription": "uno " * n, "text_id": d} for d, n in words.items()]
     return pd.DataFrame(table)
