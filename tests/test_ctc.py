@@ -343,7 +343,7 @@ def test_a_conformer_from_nothing_learns_eight_real_clips_by_heart(shared_data, 
 
 
 def test_what_was_made_before_these_settings_came_stays_valid(made):
-    """A model's key in the store is as it was; what changes no result never is in it."""
+    """What changes no result never is in a key; settings that came later are left out at their defaults."""
     clip = {"utterance": "a", "transcription": "a dog", "path": "/made/pico-en-0123456789abcdef/clips/things/a.wav"}
 
     def key(**settings) -> dict:
@@ -353,7 +353,7 @@ def test_what_was_made_before_these_settings_came_stays_valid(made):
 
     known = {"epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "max_grad_norm"}
     assert set(key()["training"]) == known
-    assert set(key()["backbone"]) == {"context_margin", "context_step", "precision"}
+    assert set(key()["backbone"]) == {"context_margin", "context_step", "precision", "settings"}, "of a local backbone"
     assert key(gradient_checkpointing=True) == key()
     assert key(gradient_accumulation=4, processes=2) == key(gradient_accumulation=4) != key()
     with pytest.raises(UserError, match="gradient_accumulation 3 must be a multiple of processes 2"):
