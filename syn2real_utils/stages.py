@@ -425,7 +425,7 @@ def _settings_key(profile: Profile) -> dict:
     files = [
         f for f in sorted(folder.iterdir()) if f.suffix in checkpoints.SETTINGS and f.name not in checkpoints.NOT_COPIED
     ]
-    return {"settings": fingerprint([[file.name, sha256(file)] for file in files])}
+    return {"settings": _settings_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}
 
 
 def _backbone_key(profile: Profile) -> dict:
@@ -436,6 +436,11 @@ def _backbone_key(profile: Profile) -> dict:
 def _fingerprint_of(clip: Path) -> str:
     """Fingerprint of the artifact that a clip lies in: `<label>-<fingerprint>/clips/<domain>/<clip>`."""
     return clip.parents[2].name.rsplit("-", 1)[1]
+
+
+@lru_cache(maxsize=4)  # asked for at every step; a file that changes has another time
+def _settings_hash(files: tuple[tuple[Path, int], ...]) -> str:
+    return fingerprint([[file.name, sha256(file)] for file, _ in files])
 
 
 @lru_cache(maxsize=4)
