@@ -53,6 +53,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 DPI = 200
+LARGE = 15  # inches; a figure of many facets is wide or tall enough to be read with fewer dots
 CURVE_NOTE = "●  λ chosen without target labels    ○  oracle λ    band: bootstrap interval over texts"
 CHANGE_NOTE = (
     "Brackets: bootstrap interval over texts. Below: chosen λ and relative change in WER against syn_target (dotted)."
@@ -74,7 +75,8 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     with style():
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        large = max(figure.get_size_inches()) > LARGE
+        figure.savefig(temporary, format="png", dpi=0.75 * DPI if large else DPI, metadata={"Software": None})
     temporary.replace(path)
     return path
 
