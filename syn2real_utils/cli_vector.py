@@ -104,4 +104,6 @@ def publish(
 
 
 def _short(value: object) -> object:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {number:.4g}" for name, number in value.items())
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else value

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import extras, report, tables
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import home
 
@@ -34,13 +34,20 @@ def folder(profile: Profile) -> Path | None:
 
 
 def rows(profile: Profile, name: str, **where: object) -> pd.DataFrame | None:
-    """The committed rows of a table whose columns have the values of `where`; None where the machine has to compute them."""
+    """The committed rows of a table whose columns have the values of `where`; None where the machine has to compute them.
+
+    Raises:
+        UserError: the profile has no such target, TTS or seed, so that none of its rows can be committed.
+    """
     place = folder(profile)
     file = report.file_of(place, name) if place else None
     if file is None or not file.is_file():
         return None
     table = _read(file, file.stat().st_mtime_ns)
+    has = {"target": profile.targets, "tts": [part.name for part in profile.tts], "seed": profile.seeds}
     for column, value in where.items():
+        if value not in has.get(column, [value]):
+            raise UserError(f"profile {profile.name} has no {column} '{value}': it has {names(has[column])}")
         table = table[table[column] == value]
     return table.reset_index(drop=True)
 

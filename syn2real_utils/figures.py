@@ -3,6 +3,7 @@
 A figure is closed for pyplot when it is returned, so that a notebook shows it once, as the value of its cell.
 """
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from matplotlib.patheffects import withStroke
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.selection import is_chosen, is_oracle
 from syn2real_utils.statistics import ALL, MODELS
-from syn2real_utils.tables import MINUS, headline, overall, pairs, percent_change
+from syn2real_utils.tables import MINUS, blocks, chosen_on, headline, overall, pairs, percent_change
 
 # One colour per model in every figure, after Okabe and Ito's palette for colour-blind readers.
 COLOURS = {
@@ -54,10 +55,6 @@ STYLE = {
 }
 DPI = 200
 LARGE = 15  # inches; a figure of many facets is wide or tall enough to be read with fewer dots
-CURVE_NOTE = "●  λ chosen without target labels    ○  oracle λ    band: bootstrap interval over texts"
-CHANGE_NOTE = (
-    "Brackets: bootstrap interval over texts. Below: chosen λ and relative change in WER against syn_target (dotted)."
-)
 REFERENCES = ("syn_target", "real_source", "pretrained")
 ANNOTATED = 20  # a heatmap of more vectors than this has no room for numbers
 TALL = 6  # targets; of more, two stand side by side
@@ -104,7 +101,8 @@ def ensemble_comparison(wer: pd.DataFrame) -> Figure:
 def wer_intervals(wer: pd.DataFrame, changes: pd.DataFrame) -> Figure:
     """Dot, whisker and number per model, one facet per target and TTS; under a model with a lam, its change against syn_target."""
     models = [m for m in MODELS if m in set(wer.model)]
-    with _facets(wer, (3.55, 0.75 + 0.38 * len(models)), CHANGE_NOTE) as (figure, facets):
+    note = f"Brackets: bootstrap interval over {blocks(wer)}. Below: chosen λ and relative change in WER against syn_target (dotted)."
+    with _facets(wer, (3.55, 0.75 + 0.38 * len(models)), note) as (figure, facets):
         cells = [(ax, headline(wer, *cell), _changes_of(changes, *cell)) for cell, ax in facets]
         limits = _near_limits([row for _, found, _ in cells for row in found.values()])
         for ax, found, at in cells:
@@ -175,7 +173,8 @@ def _facets(
                 ax.text(0, 1, "not run", transform=ax.transAxes, va="top", color="#888888")
         yield figure, facets
         _label_outer([ax for _, ax in facets], engines)
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        lines = textwrap.fill(note, int(14 * figure.get_figwidth()))  # 14 letters of this size to an inch
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
 
 
@@ -209,7 +208,8 @@ def _column(ax: Axes) -> int:
 def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figure:
     if not wer.model.isin(models).any():
         raise UserError(f"the table has no rows of {names(models)}: evaluate a lam grid first")
-    with _facets(wer, (3.45, 2.6), CURVE_NOTE) as (figure, facets):
+    note = f"●  λ chosen on {chosen_on(wer)}    ○  oracle λ    band: bootstrap interval over {blocks(wer)}"
+    with _facets(wer, (3.45, 2.6), note) as (figure, facets):
         drawn = []
         for (target, tts), ax in facets:
             rows = overall(wer)

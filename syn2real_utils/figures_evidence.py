@@ -17,7 +17,7 @@ from syn2real_utils.tables import signed
 
 NULL, RIVAL, TAU = "#999999", "#B87A00", "#5B3A9B"
 CONTEST_NOTE = (
-    "Relative change in WER against syn_target with its bootstrap interval, at the λ chosen without target labels;\n"
+    "Relative change in WER against syn_target with its bootstrap interval, at the λ that was chosen;\n"
     "hollow: that of adapted was taken. Right: WER, and p after Holm (in bold below 0.05). ★ the lowest WER of all."
 )
 PLANE_NOTE = (

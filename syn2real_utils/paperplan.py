@@ -110,7 +110,7 @@ class Estimate:
             f"  clips to speak   {spoken}",
             f"  fine-tunes       {self.models:,} models, {self.steps:,} steps ({self.steps_at_most:,} at most)",
             f"  transcripts      {self.decoded:,}, and {self.judged:,} for early stopping",
-            f"  hours            {hours['all']:.0f} on {self.speed.machine} ({parts})",
+            f"  hours            {hours['all']:.{int(hours['all'] < 10)}f} on {self.speed.machine} ({parts})",
             f"  disk             {self.gigabytes():.0f} GB: {self.models:,} models and {self.moved:,} folders of their size (vectors, "
             f"adapted models in the store and in the run), speech, and {self.fetched:.0f} GB that are fetched",
             *(f"  assumed: {line}" for line in self.assumptions),

@@ -382,6 +382,18 @@ def load_profile(name: str | Path, overrides: dict[str, object] | None = None) -
         raise UserError(f"profile {name}: {_explain(error)}") from error
 
 
+class _Loader(yaml.SafeLoader):
+    """As `yaml.safe_load`, which keeps the last of two equal keys and drops the first without a word: here that is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        found = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in found:
+                raise yaml.MarkedYAMLError(problem=f"key '{key.value}' stands twice", problem_mark=key.start_mark)
+            found.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
     """Values of a profile's YAML; what it `extends` is read first, and its own keys replace those."""
     path = FOLDER / f"{name}.yaml"
@@ -391,13 +403,13 @@ def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
         asked = f"profile {above[-1]} extends '{name}', which is no profile" if above else f"no profile '{name}'"
         raise UserError(f"{asked}: use one of {likely(str(name), profile_names())}, or the path of a YAML file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where} is no YAML: {problem or str(error).splitlines()[0]}") from error
+        raise UserError(f"{path}{where}, can't be read as YAML: {problem or str(error).splitlines()[0]}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
     if (base := values.pop("extends", None)) is None:

@@ -108,11 +108,21 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
-        f"{CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]}. Relative change of adapted against syn_target with its "
-        f"{100 * confidence:g} % bootstrap interval over texts{' and seeds' * (wer.seed.nunique() > 1)}; significant means p below "
+        f"{chosen_on(wer)}. Relative change of adapted against syn_target with its "
+        f"{100 * confidence:g} % bootstrap interval over {blocks(wer)}; significant means p below "
         f"{1 - confidence:.2g}." + (" p of single rows after Holm, of all targets as it is." if p_name != "p" else "")
     ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
     return result
+
+
+def chosen_on(wer: pd.DataFrame) -> str:
+    """What lam was chosen on, in words."""
+    return CHOSEN_ON[how_chosen(str(wer.protocol.iloc[0]))]
+
+
+def blocks(wer: pd.DataFrame) -> str:
+    """What the bootstrap of a table draws, in words: seeds too where there are several."""
+    return "texts and seeds" if len(set(wer.seed.astype(str)) - {ALL}) > 1 else "texts"
 
 
 def raw_table(wer: pd.DataFrame, raw: pd.DataFrame) -> pd.DataFrame:

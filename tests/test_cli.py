@@ -69,7 +69,9 @@ def test_vectors_from_end_to_end(models, home, capsys):
     assert load_file(models / "new" / "model.safetensors")["model.encoder.w"].tolist() == [2.0] * 4
     status, out, _ = call(capsys, "vector", "info", models / "new", "--json")
     assert status == 0 and json.loads(out)["lineage"]["lam"] == 0.5
-    assert "lineage" in call(capsys, "vector", "info", models / "tau")[1]
+    told = call(capsys, "vector", "info", models / "tau")[1]
+    norm = json.loads(call(capsys, "vector", "info", models / "tau", "--json")[1])["norms"]["all"]
+    assert "lineage" in told and f"norms:        all {norm:.4g}" in told
 
 
 BAD_VECTORS = {

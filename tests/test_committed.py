@@ -49,6 +49,14 @@ def test_a_changed_profile_and_a_run_that_is_there_are_computed(reader):
     assert committed.folder(load_profile("quickstart")) is None
 
 
+@pytest.mark.parametrize(
+    ("where", "message"), [({"target": "animls"}, "target 'animls': it has animals"), ({"seed": 7}, "seed '7'")]
+)
+def test_what_the_profile_does_not_have_is_named(reader, where, message):
+    with pytest.raises(UserError, match=f"profile quickstart has no {message}"):
+        committed.rows(load_profile("quickstart"), "utterances", **where)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"profile": "quickstart"}', "\udcff"])
 def test_a_damaged_manifest_is_one_line(reader, content):
     (reader / "figures" / "manifest.json").write_bytes(content.encode("utf-8", "surrogateescape"))

@@ -79,7 +79,12 @@ def test_unknown_profile_and_bad_files(tmp_path):
         load_profile("quikstart")
     with pytest.raises(UserError, match="no profile 'tuxpaint-es-cor': use one of tuxpaint-es-core"):
         load_profile("tuxpaint-es-cor")
-    for text, message in (("a:\n\t- b", "x.yaml, line 2 is no YAML: .*tab|cannot start"), ("- a", "holds no profile")):
+    unread = "x.yaml, line 2, can't be read as YAML: "
+    for text, message in (
+        ("a:\n\t- b", f"{unread}.*tab|cannot start"),
+        ("name: a\nname: b", f"{unread}key 'name' stands twice"),
+        ("- a", "holds no profile"),
+    ):
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
             load_profile(tmp_path / "x.yaml")
