@@ -44,9 +44,13 @@ def rows(profile: Profile, name: str, **where: object) -> pd.DataFrame | None:
     if file is None or not file.is_file():
         return None
     table = _read(file, file.stat().st_mtime_ns)
-    has = {"target": profile.targets, "tts": [part.name for part in profile.tts], "seed": profile.seeds}
+    has: dict[str, list] = {
+        "target": profile.targets,
+        "tts": [part.name for part in profile.tts],
+        "seed": profile.seeds,
+    }
     for column, value in where.items():
-        if value not in has.get(column, [value]):
+        if column in has and value not in has[column]:
             raise UserError(f"profile {profile.name} has no {column} '{value}': it has {names(has[column])}")
         table = table[table[column] == value]
     return table.reset_index(drop=True)
