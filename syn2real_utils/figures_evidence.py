@@ -13,16 +13,18 @@ from matplotlib.patheffects import withStroke
 from syn2real_utils.errors import UserError
 from syn2real_utils.figures import COLOURS, INK, grid, style
 from syn2real_utils.statistics import ALL
-from syn2real_utils.tables import signed
+from syn2real_utils.tables import p_text, signed
 
 NULL, RIVAL, TAU = "#999999", "#B87A00", "#5B3A9B"
 CONTEST_NOTE = (
     "Relative change in WER against syn_target with its bootstrap interval, at the λ that was chosen;\n"
     "hollow: that of adapted was taken. Right: WER, and p after Holm (in bold below 0.05). ★ the lowest WER of all."
 )
+WALL = 4  # times the lowest loss: what is higher has one colour, so that the valley has the others
 PLANE_NOTE = (
     "Cross entropy in nats per token on the real speech of the target's first fold: an analysis that looks at the target's labels.\n"
-    "Hollow: a model outside the plane, at the foot of its perpendicular; in brackets how far away it lies, in the norm of the weights."
+    "Hollow: a model outside the plane, at the foot of its perpendicular; in brackets how far away it lies, in the norm of the weights.\n"
+    f"Above {WALL} times its lowest value the loss has one colour."
 )
 KINDS = ("attention", "feed-forward", "norms", "front-end", "embeddings")
 
@@ -136,7 +138,7 @@ def _change(ax: Axes, height: int, row: pd.Series) -> None:
     hollow = row.lam_choice == "adapted"
     ax.plot(np.clip(row.relative_change, low, high), height, "o", color=colour, markersize=6, zorder=3,
             markerfacecolor="white" if hollow else colour)  # fmt: skip
-    p = "" if pd.isna(row.p_holm) else "p <0.001" if row.p_holm < 0.001 else f"p {row.p_holm:.2f}"
+    p = "" if pd.isna(row.p_holm) else f"p {p_text(row.p_holm)}"
     text = f"{row.wer:.1f} ({signed(row.relative_change)} %)  {p}{'  ★' if row.best else ''}"
     ax.annotate(text, (1, height), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
                 va="center", color=colour, fontsize=8, annotation_clip=False,
@@ -155,8 +157,9 @@ def _contours(ax: Axes, part: pd.DataFrame) -> None:
     grid = part[part.model == ""].pivot_table(index="y", columns="x", values="loss")
     x, y, loss = grid.columns.to_numpy(), grid.index.to_numpy(), grid.to_numpy()
     if min(loss.shape) > 1:
-        levels = np.geomspace(loss.min(), max(loss.max(), loss.min() * 1.01), 16)  # near the valley it is steep enough
-        filled = ax.contourf(x, y, loss, levels=levels, cmap="viridis_r", alpha=0.85)
+        top = min(loss.max(), WALL * loss.min())
+        levels = np.geomspace(loss.min(), max(top, loss.min() * 1.01), 16)  # closer together near the valley
+        filled = ax.contourf(x, y, loss, levels=levels, cmap="viridis_r", alpha=0.85, extend="max")
         ax.contour(x, y, loss, levels=levels, colors="white", linewidths=0.5, alpha=0.6)
         bar = ax.figure.colorbar(filled, ax=ax, shrink=0.8, label="nats per token", format="%.2g")
         bar.ax.tick_params(labelsize=7.5)
@@ -170,8 +173,9 @@ def _contours(ax: Axes, part: pd.DataFrame) -> None:
         ax.plot(row.x, row.y, "o", color=colour, markersize=7, zorder=4, markerfacecolor=colour if inside else "white",
                 markeredgewidth=1.6, clip_on=False)  # fmt: skip
         text = f"{row.model} {row.loss:.2f}" + ("" if inside else f" ({row.distance:.1f})")
-        right = row.x > 0.55 * (x.max() + x.min()) + 0.2
-        ax.annotate(text, (row.x, row.y), xytext=(-8 if right else 8, 4), textcoords="offset points", fontsize=8,
-                    ha="right" if right else "left", color=colour, zorder=5,
+        below = row.model == "syn_target"  # pretrained, at the same height, has its name above
+        ax.annotate(text, (row.x, row.y), xytext=(0, -14 if below else 7), textcoords="offset points", fontsize=8,
+                    ha="center" if row.model == "pretrained" else "right", color=colour, zorder=5,
                     path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
+    ax.locator_params(axis="x", nbins=5)
     ax.set(xlabel="x: from pretrained (0) to syn_target (1)", ylabel="y: τ")
