@@ -13,7 +13,7 @@ from syn2real_utils.profile import Profile
 SPEAK = {"kokoro": 0.35, "pico": 0.01}  # per clip
 TRAIN = 0.055  # per clip and epoch
 MODEL = 4.0  # to load and save a fine-tuned model
-DECODE = 0.03  # per clip
+DECODE = 0.05  # per clip, with its stand-ins for silence
 DECODE_FULL = 0.35  # per clip of 30 s
 PAIR = 0.4  # to read a pair of models for a vector
 NOTEBOOK = 8.0  # to start a notebook's kernel
