@@ -13,6 +13,7 @@ from syn2real_utils import __version__
 from syn2real_utils.cli_shared import Json, Out, Overwrite, Private, RepoId, as_json
 from syn2real_utils.cli_vector import vector
 from syn2real_utils.errors import JobError, UserError, disk_full, out_of_memory
+from syn2real_utils.signals import ended_like_interrupted
 
 # Modules that import torch or transformers are imported by the command that needs them: `--help` answers at once.
 
@@ -27,7 +28,7 @@ app.add_typer(vector, name="vector")
 
 # What the system says of a path that a user gave: too long, not permitted, in a file, there already, read only
 PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
-STOPPED = 130  # exit status after Ctrl-C, as shells have it
+STOPPED = 130  # exit status after Ctrl-C, as shells have it, and after kill
 PATHS = ("profile", "texts", "backbone", "vector", "devel", "real")  # parameters of notebooks that can be a path
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
@@ -283,7 +284,8 @@ def version(
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `syn2real`."""
     try:
-        status = app(arguments, standalone_mode=False)
+        with ended_like_interrupted():
+            status = app(arguments, standalone_mode=False)
     except UserError as error:
         _refuse(str(error))
     except JobError as error:

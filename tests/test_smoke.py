@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from transformers import pipeline
 
@@ -99,6 +100,23 @@ def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeyp
     exported = 2
     assert foreseen.models == counts["models"] and foreseen.moved == counts["vectors"] + counts["adapted"] + exported
     assert not list(killed[0].rglob("*.partial")) and not list(killed[0].rglob("*.failed.ipynb"))
+
+
+def test_kill_of_the_command_ends_its_jobs_too(killed):
+    folder = killed[0]
+    other = [*CALL, "--set", "name=ended"]  # begins with notebook 00
+    process = subprocess.Popen(other, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True)
+    parent, deadline = psutil.Process(process.pid), time.monotonic() + 200
+    while not list((folder / "runs" / "ended" / "notebooks").glob("*.partial.ipynb")):
+        assert process.poll() is None and time.monotonic() < deadline, "no job was started"
+        time.sleep(0.2)
+    started = parent.children(recursive=True)
+    process.terminate()
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == cli.STOPPED and said.splitlines()[-1] == "stopped; call again to go on"
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+    assert not list((folder / "runs" / "ended").rglob(".*.partial.*"))
 
 
 def test_the_run_ends_with_the_table_and_the_places(killed):
