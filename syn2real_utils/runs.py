@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from syn2real_utils import given, machine, notebook, paperplan, report, results, speech, stages
+from syn2real_utils import given, machine, notebook, paperplan, report, results, signals, speech, stages
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.paperplan import Estimate
@@ -50,15 +50,18 @@ def run(profile: Profile, executor: Executor = HERE) -> str:
         with FileLock(folder / ".lock", timeout=0):
             if _up_to_date(profile) and not lacks(profile):
                 return report.summary(folder)
-            with ProcessPoolExecutor(
-                1, mp_context=get_context("spawn")
-            ) as apart:  # its memory is free again afterwards
-                apart.submit(fetch, profile).result()
+            _fetch_apart(profile)
             prepare(profile)
             _work(profile, executor)
             return report.summary(folder)
     except Timeout as error:
         raise UserError(f"the run {profile.name} is going on in another process: wait for it, or stop it") from error
+
+
+def _fetch_apart(profile: Profile) -> None:
+    """`fetch` in a process of its own, whose memory is free again afterwards."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart, signals.ending_children():
+        apart.submit(fetch, profile).result()
 
 
 def fetch(profile: Profile) -> None:
@@ -172,13 +175,7 @@ def snakemake(
     command += [*options, "--config", *(f"{key}={value}" for key, value in config.items())]
     if capture:
         return subprocess.run(command, capture_output=True, text=True)
-    with subprocess.Popen(command) as process:
-        try:
-            process.wait()
-        except KeyboardInterrupt:
-            process.wait()  # it was told too, and takes its jobs back from the cluster
-            raise
-    return subprocess.CompletedProcess(command, process.returncode)
+    return subprocess.CompletedProcess(command, signals.call(command))
 
 
 def _check(profile: Profile, executor: Executor) -> None:

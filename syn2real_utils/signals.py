@@ -3,8 +3,9 @@
 import contextlib
 import os
 import signal
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import psutil
 
@@ -17,7 +18,7 @@ def ended_like_interrupted() -> Iterator[None]:
     here = threading.current_thread() is threading.main_thread()  # Python sets handlers in no other
     taken = [number for number in ENDS if here and signal.getsignal(number) == signal.SIG_DFL]
     for number in taken:
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
@@ -25,11 +26,33 @@ def ended_like_interrupted() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _interrupt(*_: object) -> None:
-    """Tell what this process started as well: Ctrl-C tells a terminal's whole group, kill one process alone."""
-    own = os.getpgrp()
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if os.getpgid(child.pid) == own:  # a kernel has a group of its own: its notebook ends it
-                child.send_signal(signal.SIGINT)
-    raise KeyboardInterrupt
+def call(command: Sequence[str]) -> int:
+    """Run a command and return its exit status; where this process is interrupted, the command and all its jobs are too.
+
+    They are a group of their own, for kill tells one process alone, and what a script starts behind `&` ignores Ctrl-C's signal.
+    """
+    with subprocess.Popen(command, process_group=0, preexec_fn=_hear_interrupts) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
+            process.wait()  # it takes its jobs back from a cluster
+            raise
+
+
+@contextlib.contextmanager
+def ending_children() -> Iterator[None]:
+    """End the processes that the block has started where it is interrupted."""
+    before = psutil.Process().children()
+    try:
+        yield
+    except KeyboardInterrupt:
+        for child in psutil.Process().children():
+            if child not in before:
+                child.terminate()
+        raise
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

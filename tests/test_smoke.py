@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -49,12 +48,14 @@ def call(folder: Path) -> subprocess.CompletedProcess:
 def killed(tmp_path_factory) -> tuple[Path, str]:
     """A run that was killed with all its jobs once the first model was there, and called again; what that printed."""
     folder = home(tmp_path_factory.mktemp("smoke"))
-    process = subprocess.Popen(CALL, cwd=folder, env=environment(folder), start_new_session=True)
+    process = subprocess.Popen(CALL, cwd=folder, env=environment(folder))
     deadline = time.monotonic() + 400
     while not list(folder.glob("runs/artifacts/models/*/done.json")):
         assert process.poll() is None and time.monotonic() < deadline, "no model was made"
         time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
+    for job in psutil.Process(process.pid).children(recursive=True):
+        job.kill()
+    process.kill()
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("runs/artifacts/models/*/done.json")}
     done = call(folder)
