@@ -50,7 +50,8 @@ def ending_children() -> Iterator[None]:
     except KeyboardInterrupt:
         for child in psutil.Process().children():
             if child not in before:
-                child.terminate()
+                with contextlib.suppress(psutil.Error):  # it has ended by itself
+                    child.terminate()
         raise
 
 
