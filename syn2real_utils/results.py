@@ -1,8 +1,9 @@
 """From stages to tidy rows: what each target's models heard, the choice of lam, and all that a run writes."""
 
+import itertools
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.stages import VectorSpec
-from syn2real_utils.store import Artifact, home, write_text_atomic
+from syn2real_utils.store import Artifact, home, in_any_order, write_text_atomic
 
 Kind = Literal["pooled", "mean"]
 VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
@@ -40,16 +41,15 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
     if shown is not None:
         return shown[shown.model.isin(["pretrained", "real_source", "syn_source"])]
     rows, sources = _all_test_rows(profile, target), stages.source_domains(profile, target)
-    models: dict[str, Artifact | None] = {
-        "pretrained": None,
-        "real_source": stages.finetuned(profile, REAL, sources, seed),
-        "syn_source": stages.finetuned(profile, tts, sources, seed),
-    }
-    parts = [
-        scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
-        for name, model in models.items()
-    ]
-    return pd.concat(parts).assign(target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol)
+    trained = {"real_source": REAL, "syn_source": tts}
+
+    def heard(name: str) -> pd.DataFrame:
+        model = stages.finetuned(profile, trained[name], sources, seed) if name in trained else None
+        return scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+
+    return pd.concat(in_any_order([partial(heard, name) for name in ("pretrained", *trained)])).assign(
+        target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol
+    )
 
 
 def target_scores(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> pd.DataFrame:
@@ -92,13 +92,16 @@ def selection_scores(profile: Profile, target: str, tts: str, seed: int, model: 
 
 @lru_cache(maxsize=256)  # the same for all targets of a group, and asked for again for every table
 def _left_out_scores(settings: str, _: Path, sources: tuple[str, ...], tts: str, seed: int, model: str) -> pd.DataFrame:
-    profile, parts = Profile.model_validate_json(settings), []
+    profile = Profile.model_validate_json(settings)
     folds, grid = stages.folds(profile)[: profile.evaluation.selection_folds], profile.evaluation.selection_grid
-    for domain in stages.selection_domains(profile, stages.real_rows(profile), sources):
+
+    def left_out(domain: str) -> pd.DataFrame:
         vector = left_out_vector(profile, sources, domain, tts, seed, model)
         rows = _moved(profile, domain, (tts, seed), vector, grid, folds)
-        parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain))
-    return pd.concat(parts, ignore_index=True)
+        return rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=domain)
+
+    domains = stages.selection_domains(profile, stages.real_rows(profile), sources)
+    return pd.concat(in_any_order([partial(left_out, domain) for domain in domains]), ignore_index=True)
 
 
 def left_out_vector(
@@ -132,14 +135,16 @@ def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = 
 
 def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(VECTOR_OF)) -> pd.DataFrame:
     """All rows of one target in the columns of tables/utterances.csv, lam chosen and oracle marked."""
-    parts = []
-    for seed in profile.seeds:
-        for tts in (part.name for part in profile.tts):
-            parts.append(source_scores(profile, target, tts, seed).assign(lam_source=""))
-            for model in models:
-                chosen = chosen_lam(profile, target, tts, seed, model)
-                parts.append(selection.mark(target_scores(profile, target, tts, seed, model), model, chosen))
-    rows = pd.concat(parts, ignore_index=True)
+
+    def of(seed: int, tts: str, model: str) -> pd.DataFrame:
+        if not model:
+            return source_scores(profile, target, tts, seed).assign(lam_source="")
+        chosen = chosen_lam(profile, target, tts, seed, model)
+        return selection.mark(target_scores(profile, target, tts, seed, model), model, chosen)
+
+    engines = [part.name for part in profile.tts]
+    steps = [partial(of, *part) for part in itertools.product(profile.seeds, engines, ("", *models))]
+    rows = pd.concat(in_any_order(steps), ignore_index=True)
     rows = rows.assign(backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
 
@@ -278,12 +283,14 @@ def _moved(
     folds: Sequence[int | None],
     sure: bool = False,
 ) -> pd.DataFrame:
-    (tts, seed), parts = tts_and_seed, []
-    for fold in folds:
+    tts, seed = tts_and_seed
+
+    def heard(fold: int | None) -> pd.DataFrame:
         model = stages.syn_target(profile, tts, domain, seed, fold)
         rows = stages.test_rows(profile, domain, fold)
-        parts.append(scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure)))
-    return pd.concat(parts, ignore_index=True)
+        return scored(profile, rows, stages.transcripts(profile, model, rows, vector, grid, sure=sure))
+
+    return pd.concat(in_any_order([partial(heard, fold) for fold in folds]), ignore_index=True)
 
 
 def study_seeds(profile: Profile) -> list[int]:

@@ -9,6 +9,7 @@ takes no more training ("own" in tables/rival_changes.csv); else it is the lam t
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
@@ -16,7 +17,7 @@ from syn2real_utils import augmentation, committed, results, selection, speech, 
 from syn2real_utils.directions import Direction, between, total
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
-from syn2real_utils.store import Artifact
+from syn2real_utils.store import Artifact, in_any_order
 from syn2real_utils.versus import WITH_TAU
 
 Base = Callable[["Case", int | None], Artifact]
@@ -226,15 +227,15 @@ def rival_rows(profile: Profile, target: str) -> pd.DataFrame:
     shown = committed.rows(profile, "rivals", target=target)
     if shown is not None:
         return shown
-    parts = [
-        _rows(case, name, RIVALS[name])
+    steps = [
+        partial(_rows, case, name, RIVALS[name])
         for seed in results.study_seeds(profile)
         for tts in (part.name for part in profile.tts)
         for case in [Case(profile, tts, target, stages.source_domains(profile, target), seed)]
         for name in profile.evaluation.rivals
     ]
     columns = [*statistics.UTTERANCE_COLUMNS, "lam_choice"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+    return pd.concat(in_any_order(steps), ignore_index=True)[columns] if steps else pd.DataFrame(columns=columns)
 
 
 def all_rivals(profile: Profile) -> pd.DataFrame:
@@ -268,18 +269,23 @@ def _choose(case: Case, rival: Rival) -> tuple[float, str]:
     profile = case.profile
     if rival.guess is None:
         return results.chosen_lam(profile, case.target, case.tts, case.seed), "adapted"
-    folds, parts = stages.folds(profile)[: profile.evaluation.selection_folds], []
-    for left in case.left_out():
-        rows = sweep(left, rival.base, rival.guess, folds)
-        parts.append(rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=left.target))
+    folds = stages.folds(profile)[: profile.evaluation.selection_folds]
+    left_out = case.left_out()
+    heard = in_any_order([partial(sweep, left, rival.base, rival.guess, folds) for left in left_out])
+    parts = [
+        rows.groupby("lam", as_index=False)[["errors", "n_words"]].sum().assign(domain=left.target)
+        for left, rows in zip(left_out, heard, strict=True)
+    ]
     return selection.choose(pd.concat(parts, ignore_index=True)), "own"
 
 
 def sweep(case: Case, base: Base, move: Move, folds: list[int | None]) -> pd.DataFrame:
     """Scored rows of base + lam * direction over the selection grid, each fold heard by the model that did not see its texts."""
-    profile, parts = case.profile, []
-    for fold in folds:
+    profile = case.profile
+
+    def heard(fold: int | None) -> pd.DataFrame:
         model, rows = base(case, fold), stages.test_rows(profile, case.target, fold)
-        heard = stages.transcripts(profile, model, rows, move(case, model), profile.evaluation.selection_grid)
-        parts.append(results.scored(profile, rows, heard))
-    return pd.concat(parts, ignore_index=True)
+        said = stages.transcripts(profile, model, rows, move(case, model), profile.evaluation.selection_grid)
+        return results.scored(profile, rows, said)
+
+    return pd.concat(in_any_order([partial(heard, fold) for fold in folds]), ignore_index=True)

@@ -7,7 +7,7 @@ So any notebook runs alone, and a killed run goes on where it was.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -40,7 +40,7 @@ from syn2real_utils.speech import (
     to_speak,
     training_rows,
 )
-from syn2real_utils.store import Artifact, Store, fingerprint, sha256
+from syn2real_utils.store import Artifact, Store, fingerprint, in_any_order, sha256
 from syn2real_utils.vectors import TaskVector
 
 if TYPE_CHECKING:  # transformers takes seconds to import: only where a model is loaded
@@ -61,6 +61,7 @@ __all__ = [
     "lineage_of",
     "mixed_source",
     "model_key",
+    "models_of",
     "parent",
     "pretrained",
     "pretrained_model",
@@ -135,6 +136,23 @@ def mixed_source(profile: Profile, tts: str, domains: Sequence[str], seed: int) 
     return finetuned_on(first, rows, lineage_of(profile, f"{REAL}+{tts}", domains, seed))
 
 
+def models_of(profile: Profile, target: str, seed: int) -> dict[tuple[str, str], Artifact]:
+    """The models behind a target: real_source, and of each TTS syn_source and the syn_target of each fold.
+
+    Returns:
+        (name, what it heard) -> model.
+    """
+    sources, steps = source_domains(profile, target), {}
+    for speech in (REAL, *(part.name for part in profile.tts)):
+        steps["real_source" if speech == REAL else "syn_source", speech] = partial(
+            finetuned, profile, speech, sources, seed
+        )
+    for tts in (part.name for part in profile.tts):
+        for fold in folds(profile):
+            steps["syn_target", f"{tts}, fold {fold}"] = partial(syn_target, profile, tts, target, seed, fold)
+    return dict(zip(steps, in_any_order(list(steps.values())), strict=True))
+
+
 def finetuned(
     profile: Profile,
     speech: str,
@@ -197,11 +215,14 @@ def vector_models(profile: Profile, spec: VectorSpec) -> list[tuple[Artifact, Ar
     """(real_source, syn_source) behind a vector: one pair, or one for each domain or seed."""
     pooled = spec.kind in ("pooled", "seed-averaged")
     parts = [spec.domains] if pooled else [(domain,) for domain in spec.domains]
-    return [
-        (finetuned(profile, REAL, part, seed), finetuned(profile, spec.tts, part, seed))
+    steps = [
+        partial(finetuned, profile, speech, part, seed)
         for seed in spec.seeds or (spec.seed,)
         for part in parts
+        for speech in (REAL, spec.tts)
     ]
+    models = in_any_order(steps)
+    return list(zip(models[::2], models[1::2], strict=True))
 
 
 def vector(profile: Profile, spec: VectorSpec | Direction) -> TaskVector:

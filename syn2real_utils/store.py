@@ -3,24 +3,30 @@
 A folder is made under a lock in `<name>.partial` and published by one rename, so a reader sees all of it or nothing.
 What a killed attempt left in `.partial` stays for the next attempt to go on from. `done.json` holds the key and the
 size and hash of every file: a file that is missing or cut short is noticed when the folder is opened.
+Processes that need the same artifacts share the making of them: see `in_any_order`.
 """
 
+import contextlib
 import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from syn2real_utils.errors import UserError, disk_full
 from syn2real_utils.progress import say
 
 DONE = "done.json"
+T = TypeVar("T")
+_WAITS = ContextVar("waits", default=True)  # whether an artifact that another process makes is waited for
 
 
 def home() -> Path:
@@ -96,12 +102,13 @@ class Store:
 
         Raises:
             UserError: no space is left on the disk. The partial folder is kept.
+            Busy: another process makes it, and `in_any_order` has other steps meanwhile.
         """
         if found := self.find(kind, label, key):
             return found
         artifact = self._artifact(kind, label, key)
         artifact.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{artifact.path}.lock"):
+        with _locked(artifact.path), _waiting(True):
             if found := self.find(kind, label, key):  # another process made it while we waited
                 return found
             partial = artifact.path.with_name(artifact.path.name + ".partial")
@@ -132,6 +139,26 @@ class Store:
         return Artifact(self.root / kind / f"{label}-{digest}", digest)
 
 
+class Busy(Exception):
+    """Another process is making an artifact that a step of `in_any_order` needs."""
+
+
+def in_any_order(steps: Sequence[Callable[[], T]]) -> list[T]:
+    """What each step returns, in their order; a step that would wait for another process is put off until it need not.
+
+    Two processes that need the same artifacts so share the making of them, where each would wait for the other at every one.
+    A step that is put off begins again later, and finds in the store what it has made by then. Steps may have steps of their own.
+    """
+    found: dict[int, T] = {}
+    while left := [i for i in range(len(steps)) if i not in found]:
+        for i in left:
+            with contextlib.suppress(Busy), _waiting(False):
+                found[i] = steps[i]()
+        if not found.keys() & set(left):  # nothing is left but to wait, or to be put off with all of them
+            found[left[0]] = steps[left[0]]()
+    return [found[i] for i in range(len(steps))]
+
+
 def check_writable(out: Path) -> None:
     """Raise UserError where `out` could not be written in the end: it is tried, for a disk may be read-only for root too."""
     there = next(path for path in out.resolve().parents if path.exists())
@@ -150,6 +177,27 @@ def write_text_atomic(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may write the same file
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of an artifact."""
+    try:
+        lock = FileLock(f"{path}.lock").acquire(timeout=-1 if _WAITS.get() else 0)
+    except Timeout as error:
+        raise Busy(path.name) from error
+    with lock:
+        yield
+
+
+@contextlib.contextmanager
+def _waiting(waits: bool) -> Iterator[None]:
+    """Say whether artifacts that others make are waited for inside the block."""
+    token = _WAITS.set(waits)
+    try:
+        yield
+    finally:
+        _WAITS.reset(token)
 
 
 def _mark_done(folder: Path, key: dict) -> None:

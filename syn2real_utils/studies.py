@@ -4,7 +4,9 @@ Ensembles are compared at one length of step: lam |tau| of each is that of `adap
 direction alone, and no lam has to be chosen for each, which would cost a sweep over the source domains for every one.
 """
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ import pandas as pd
 from syn2real_utils import committed, results, stages, statistics, weightspace
 from syn2real_utils.profile import Ensemble, Profile
 from syn2real_utils.stages import VectorSpec
+from syn2real_utils.store import in_any_order
 from syn2real_utils.studytables import COUNT_COLUMNS, SAME_LENGTH
 
 
@@ -30,14 +33,15 @@ def ensemble_rows(profile: Profile, target: str) -> pd.DataFrame:
     shown = committed.rows(profile, "ensembles", target=target)
     if shown is not None:
         return shown
-    parts = []
-    for tts in (part.name for part in profile.tts):
-        for seed in results.study_seeds(profile):
-            sources, step = stages.source_domains(profile, target), step_length(profile, target, tts, seed)
-            for kind in profile.evaluation.ensembles:
-                vector = ensemble_spec(profile, kind, tts, sources, seed)
-                parts.append(_heard(profile, target, vector, seed, step).assign(model=kind, tts=tts))
-    rows = pd.concat(parts, ignore_index=True)
+    sources, engines = stages.source_domains(profile, target), [part.name for part in profile.tts]
+
+    def heard(tts: str, seed: int, kind: Ensemble) -> pd.DataFrame:
+        step = step_length(profile, target, tts, seed)
+        vector = ensemble_spec(profile, kind, tts, sources, seed)
+        return _heard(profile, target, vector, seed, step).assign(model=kind, tts=tts)
+
+    every = itertools.product(engines, results.study_seeds(profile), profile.evaluation.ensembles)
+    rows = pd.concat(in_any_order([partial(heard, *each) for each in every]), ignore_index=True)
     rows = rows.assign(lam_source=SAME_LENGTH, protocol=profile.evaluation.protocol, backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
 
@@ -51,17 +55,22 @@ def source_count_rows(profile: Profile, target: str) -> pd.DataFrame:
     shown = committed.rows(profile, "source_counts", target=target)
     if shown is not None:
         return shown
-    sources, parts = stages.source_domains(profile, target), []
+    sources = stages.source_domains(profile, target)
     counts = sorted({n for n in profile.evaluation.source_counts if n < len(sources)})
-    for tts in (part.name for part in profile.tts):
-        for seed in results.study_seeds(profile):
-            step = step_length(profile, target, tts, seed)
-            for n in (*counts, len(sources)):
-                for order in range(profile.evaluation.source_orders if n < len(sources) else 1):
-                    vector = VectorSpec("mean", tts, first_of(sources, n, order), seed)
-                    rows = _heard(profile, target, vector, seed, step)
-                    parts.append(rows.assign(tts=tts, n_sources=n, order=order))
-    return pd.concat(parts, ignore_index=True)[list(COUNT_COLUMNS)]
+    drawn = [(n, order) for n in counts for order in range(profile.evaluation.source_orders)] + [(len(sources), 0)]
+
+    def heard(tts: str, seed: int, n: int, order: int) -> pd.DataFrame:
+        step = step_length(profile, target, tts, seed)
+        vector = VectorSpec("mean", tts, first_of(sources, n, order), seed)
+        return _heard(profile, target, vector, seed, step).assign(tts=tts, n_sources=n, order=order)
+
+    steps = [
+        partial(heard, part.name, seed, n, order)
+        for part in profile.tts
+        for seed in results.study_seeds(profile)
+        for n, order in drawn
+    ]
+    return pd.concat(in_any_order(steps), ignore_index=True)[list(COUNT_COLUMNS)]
 
 
 def ensemble_spec(profile: Profile, kind: Ensemble, tts: str, sources: tuple[str, ...], seed: int) -> VectorSpec:
@@ -83,11 +92,11 @@ def _heard(profile: Profile, target: str, vector: VectorSpec, seed: int, step: f
 
     The other targets that have this vector hear it at once, while it is in memory: the store keeps what they heard.
     """
-    own, found = length(profile, vector), {}
+    own = length(profile, vector)
     lam = round(step / own, 6) if own else 0.0
-    for fellow in _fellows(profile, target):
-        found[fellow] = results.sweep(profile, fellow, vector, [lam], stages.folds(profile))
-    return found[target].assign(target=target, seed=seed)
+    fellows, folds = _fellows(profile, target), stages.folds(profile)
+    found = in_any_order([partial(results.sweep, profile, fellow, vector, [lam], folds) for fellow in fellows])
+    return found[fellows.index(target)].assign(target=target, seed=seed)
 
 
 def step_length(profile: Profile, target: str, tts: str, seed: int) -> float:

@@ -1,6 +1,7 @@
 """Where a run's models and vectors lie in the space of weights: cosines between vectors, the plane of the models."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +12,7 @@ from syn2real_utils.directions import Direction
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
 from syn2real_utils.stages import VectorSpec
-from syn2real_utils.store import Store
+from syn2real_utils.store import Store, in_any_order
 
 
 def domain_cosines(profile: Profile) -> pd.DataFrame:
@@ -82,7 +83,9 @@ def all_planes(profile: Profile) -> pd.DataFrame:
 def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
     domains = sorted({d for target in profile.targets for d in stages.source_domains(profile, target)})
     named = [(part.name, domain) for part in profile.tts for domain in domains]
-    pairs = [stages.vector_models(profile, VectorSpec("pooled", tts, (d,), seed))[0] for tts, d in named]
+    specs = [VectorSpec("pooled", tts, (domain,), seed) for tts, domain in named]
+    made = in_any_order([partial(stages.vector_models, profile, spec) for spec in specs])
+    pairs = [pair for (pair,) in made]
     key = {"version": 1, "pairs": [[real.fingerprint, syn.fingerprint] for real, syn in pairs]}
 
     def make() -> pd.DataFrame:

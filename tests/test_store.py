@@ -6,9 +6,10 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.store import Store, fingerprint, home
+from syn2real_utils.store import Store, fingerprint, home, in_any_order
 
 KEY = {"text": "ä", "n": 1}
 
@@ -91,6 +92,46 @@ def test_two_processes_make_it_once(tmp_path):
         worker.join()
     assert [w.exitcode for w in workers] == [0, 0, 0]
     assert queue.get(timeout=10) == 1 and queue.empty()
+
+
+def _step(store: Store, name: str, made: list[str], then=lambda: None):
+    def make(into: Path) -> None:
+        fill(into)
+        made.append(name)
+        then()
+
+    return lambda: store.build("kind", name, KEY, make).path.name.partition("-")[0]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_another_process_makes_is_put_off(tmp_path, nested):
+    store, made = Store(tmp_path), []
+    _step(store, "a", [])()  # where its lock lies
+    (folder,) = (tmp_path / "kind").glob("a-*[0-9a-f]")
+    (folder / "done.json").unlink()
+    other = FileLock(f"{folder}.lock").acquire()
+    first, last = _step(store, "a", made), _step(store, "c", made, then=lambda: other.lock.release())
+    steps = [(lambda: in_any_order([first])[0]) if nested else first, _step(store, "b", made), last]
+    assert in_any_order(steps) == ["a", "b", "c"] and made == ["b", "c", "a"]
+
+
+def _share(root: Path, queue) -> None:
+    made: list[str] = []
+    found = in_any_order([_step(Store(root), name, made) for name in "abcdef"])
+    queue.put((found, made))
+
+
+def test_processes_share_the_making_of_what_all_need(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    workers = [context.Process(target=_share, args=(tmp_path, queue)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    answers = [queue.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert all(found == list("abcdef") for found, _ in answers)
+    assert sorted(name for _, made in answers for name in made) == list("abcdef")
 
 
 def test_home_is_the_checkout_wherever_one_stands(tmp_path, monkeypatch):
