@@ -5,10 +5,8 @@ transformers.Trainer finds the others through accelerate. Every update sees the 
 processes, so it is no part of a model's key; sums are rounded in another order.
 """
 
-import ctypes
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from syn2real_utils import machine
+from syn2real_utils import machine, signals
 from syn2real_utils.backbones.base import Backbone, Example, open_backbone
 from syn2real_utils.backbones.clips import Clips, Examples, as_bytes
 from syn2real_utils.errors import UserError
@@ -28,7 +26,6 @@ from syn2real_utils.stopping import Devel, Judge
 from syn2real_utils.store import write_text_atomic
 from syn2real_utils.training import fit, less_memory
 
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 CLIPS, JOB, REFUSED = "clips.f32", "job.json", "refused.txt"
 
 
@@ -61,7 +58,7 @@ def finetune(
         say(f"{what}: {part.processes} processes")
         launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={part.processes}")
         command = [sys.executable, *launcher, "-m", __name__, str(job)]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, preexec_fn=signals.end_with_parent)
         if (job / REFUSED).is_file():
             raise UserError((job / REFUSED).read_text(encoding="utf-8"))
         if done.returncode:
@@ -70,15 +67,9 @@ def finetune(
         shutil.rmtree(job, ignore_errors=True)
 
 
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that was: on Linux, which alone can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def main(job: Path) -> None:
     """One of the processes."""
-    _end_with_parent()
+    signals.end_with_parent()
     settings, part = _read(job)
     backbone = open_backbone(Path(settings["folder"]), settings["language"], BackbonePart(**settings["backbone"]))
     clips = Clips.opened(job / CLIPS, settings["shapes"])

@@ -1,15 +1,18 @@
 """A command that is told to end (kill, timeout, a closed terminal) ends as with Ctrl-C: tidily, and its jobs with it."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 
 import psutil
 
 ENDS = (signal.SIGTERM, signal.SIGHUP)
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextlib.contextmanager
@@ -30,8 +33,9 @@ def call(command: Sequence[str]) -> int:
     """Run a command and return its exit status; where this process is interrupted, the command and all its jobs are too.
 
     They are a group of their own, for kill tells one process alone, and what a script starts behind `&` ignores Ctrl-C's signal.
+    Where this process is killed outright the command is told to end: Snakemake then starts no other job.
     """
-    with subprocess.Popen(command, process_group=0, preexec_fn=_hear_interrupts) as process:
+    with subprocess.Popen(command, process_group=0, preexec_fn=_begin) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -55,5 +59,12 @@ def ending_children() -> Iterator[None]:
         raise
 
 
-def _hear_interrupts() -> None:
+def end_with_parent() -> None:
+    """Let this process be told to end when the one that started it ends, however that was: on Linux, which alone can do so."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    end_with_parent()

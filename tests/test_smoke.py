@@ -103,15 +103,32 @@ def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeyp
     assert not list(killed[0].rglob("*.partial")) and not list(killed[0].rglob("*.failed.ipynb"))
 
 
-def test_kill_of_the_command_ends_its_jobs_too(killed):
-    folder = killed[0]
-    other = [*CALL, "--set", "name=ended"]  # begins with notebook 00
+def begun(folder: Path, name: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """A run in the middle of its first notebook, and the processes of its jobs."""
+    other = [*CALL, "--set", f"name={name}"]
     process = subprocess.Popen(other, cwd=folder, env=environment(folder), stderr=subprocess.PIPE, text=True)
     parent, deadline = psutil.Process(process.pid), time.monotonic() + 200
-    while not list((folder / "runs" / "ended" / "notebooks").glob("*.partial.ipynb")):
+    while not list((folder / "runs" / name / "notebooks").glob("*.partial.ipynb")):
         assert process.poll() is None and time.monotonic() < deadline, "no job was started"
         time.sleep(0.2)
-    started = parent.children(recursive=True)
+    return process, parent.children(recursive=True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_no_job_is_started_once_the_command_was_killed_outright(killed):
+    process, started = begun(killed[0], "outright")
+    process.kill()
+    process.communicate(timeout=100)  # until the last of them has closed it
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+    assert [file.name for file in (killed[0] / "runs" / "outright" / "notebooks").glob("*.ipynb")] == [
+        "00_overview.ipynb"
+    ]
+
+
+def test_kill_of_the_command_ends_its_jobs_too(killed):
+    folder = killed[0]
+    process, started = begun(folder, "ended")
     process.terminate()
     said = process.communicate(timeout=100)[1]
     assert process.returncode == cli.STOPPED and said.splitlines()[-1] == "stopped; call again to go on"
