@@ -68,7 +68,7 @@ class Executor:
         """What Snakemake is called with."""
         if not self.cluster:
             most = max(JOB_MB, int(0.8 * 1000 * machine.memory_gb()))
-            return ["--cores", str(self.cores or os.cpu_count() or 1), "--resources", f"mem_mb={most}"]
+            return ["--cores", str(self._all_cores()), "--resources", f"mem_mb={most}"]
         arguments = ["--executor", self.name, "--jobs", str(self.jobs or "unlimited"), "--keep-going"]
         arguments += ["--retries", str(profile.resources.retries), "--latency-wait", str(LATENCY)]
         if self.name == "kubernetes":  # pods start in folders of their own: Snakemake's files go by the volume
@@ -77,11 +77,18 @@ class Executor:
             arguments += [f"--{name}", *_words(value)]
         return arguments
 
+    def alone(self, profile: Profile) -> int:
+        """Threads of a job beside which no other can run; on a cluster it asks for no more than others."""
+        return profile.threads if self.cluster else max(profile.threads, self._all_cores())
+
     def resources(self, profile: Profile, name: str) -> dict[str, int | str]:
         """Snakemake's resources of the job of one notebook, or of the report."""
         if not self.cluster:
             return {"mem_mb": JOB_MB}
         return self._named(profile.resources.job(name))
+
+    def _all_cores(self) -> int:
+        return self.cores or os.cpu_count() or 1
 
     def _named(self, job: JobPart) -> dict[str, int | str]:
         found: dict[str, int | str | None] = {

@@ -167,6 +167,7 @@ def snakemake(
         "home": str(home()),
         "targets": json.dumps(profile.targets),
         "threads": profile.threads,
+        "alone": executor.alone(profile),
         "resources": json.dumps({name: executor.resources(profile, name) for name in [*notebook_names(), REPORT]}),
     }
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(home())]

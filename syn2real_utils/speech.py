@@ -177,7 +177,8 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
     label = f"{tts}-{language}-{rows.domain.iloc[0]}"
 
     def make(into: Path) -> None:
-        synthesize(rows, settled, language, store, into, profile.threads, listen)
+        workers = int(os.environ.get("SYN2REAL_WORKERS") or profile.threads)  # set by the workflow
+        synthesize(rows, settled, language, store, into, workers, listen)
         said = origins.terms(origins.of_synthetic(profile, [tts]))
         write_text_atomic(into / origins.LICENCE, "\n".join(said) + "\n")
 
