@@ -14,7 +14,7 @@ from syn2real_utils.bootstrap import SAMPLES, corpus_wer, holm, paired_change
 from syn2real_utils.selection import is_chosen
 
 # Upper ends of the bins of a reference's words and of a clip's seconds.
-WORDS = {"1 word": 1, "2 words": 2, "3 words": 3, "4-5 words": 5, "6-8 words": 8, "over 8 words": np.inf}
+WORDS = {"no word": 0, "1 word": 1, "2 words": 2, "3 words": 3, "4-5 words": 5, "6-8 words": 8, "over 8 words": np.inf}
 SECONDS = {"up to 1 s": 1.0, "1-1.5 s": 1.5, "1.5-2 s": 2.0, "2-3 s": 3.0, "3-5 s": 5.0, "over 5 s": np.inf}
 ANATOMY_COLUMNS = (
     "tts", "by", "value", "n_utterances", "n_words", "wer_before", "wer_after", "difference", "difference_low",

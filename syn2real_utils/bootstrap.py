@@ -29,6 +29,7 @@ from syn2real_utils.errors import UserError, names
 Unit = Literal["words", "chars"]
 COUNTS: dict[Unit, tuple[str, str]] = {"words": ("errors", "n_words"), "chars": ("char_errors", "n_chars")}
 SAMPLES = 10_000  # of a p the least that is shown is 2 / (SAMPLES + 1): Holm over 128 comparisons can still call one significant
+MOST_SAMPLES = 1_000_000  # above it the draws take too much memory
 PART = 4_000_000  # draws that are held in more than two bytes at once
 SPEAKERS = 6  # the fewest that can show a p below 0.05: 2 ** (1 - 6) is 0.03
 PAIRED = (
@@ -102,7 +103,8 @@ def paired_change(
     The relative change is undefined (nan) when the baseline makes no error. A resample in which only the baseline makes none
     counts as a rise without bound, one in which neither makes any as no change. p is the two-sided bootstrap p that the
     difference in errors is zero, never below 2 / (samples + 1), nor below what so few blocks could show if the sign of each
-    were tossed, 2 ** (1 - n) of n blocks whose errors differ at all. The intervals and p are nan for fewer than two blocks.
+    were tossed, 2 ** (1 - n) of n blocks whose errors differ at all. The intervals and p are nan for fewer than two blocks, and
+    where no reference has a word.
 
     Raises:
         UserError: the two were not scored on the same utterances, or a count is no number of 0 or more.
@@ -115,7 +117,7 @@ def paired_change(
     )
     relative = 100 * (after - before) / before if before else np.nan
     points = 100 * (after - before) / words if words else np.nan
-    if blocks(rows_model) < 2:
+    if not words or blocks(rows_model) < 2:
         return Change(relative, np.nan, np.nan, np.nan, points)
     base = draw(rows_baseline, ["errors"], samples, seed)[:, 0]
     drawn, total = draw(rows_model, ["errors", "n_words"], samples, seed).T
@@ -190,14 +192,16 @@ def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
 
 def check(samples: int, confidence: float) -> None:
     """Raise UserError unless the numbers make sense."""
-    if samples < 1:
-        raise UserError(f"bootstrap samples {samples}: expected at least 1")
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise UserError(f"bootstrap samples {samples}: expected 1 to {MOST_SAMPLES}")
     if not 0 < confidence < 1:
         raise UserError(f"confidence {confidence}: expected a number between 0 and 1, such as 0.95")
 
 
 def check_pairs(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """Raise UserError unless two systems were scored on the same utterances."""
+    if ("speaker" in one) != ("speaker" in other):
+        raise UserError("only one of the two systems' rows has a column speaker: leave it out, or add it to the other")
     keys = [c for c in PAIRED if c in one and c in other]
     a, b = (sorted(rows[keys].fillna("").itertuples(index=False, name=None)) for rows in (one, other))
     if a != b:

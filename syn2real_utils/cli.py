@@ -133,12 +133,13 @@ def compare(
     """Compare two systems on the same utterances: WER of both, the difference, its interval and p, by domain and pooled."""
     from syn2real_utils import comparison, tables
 
-    of_a, of_b = (dict(_pair(text) for text in [*(only or []), *(own or [])]) for own in (only_a, only_b))
+    of_both = _pairs("--only", only)
+    of_a, of_b = of_both | _pairs("--a", only_a), of_both | _pairs("--b", only_b)
     found = comparison.compare(a, b, of_a, of_b, samples, confidence)
     if in_json:
         typer.echo(as_json([asdict(row) for row in found]))
     else:
-        typer.echo(tables.as_text(comparison.as_table(found, confidence), 118))
+        typer.echo(tables.as_text(comparison.as_table(found, confidence, samples), 118))
 
 
 @app.command()
@@ -311,7 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(2)
 
 
@@ -319,6 +320,15 @@ def _absolute(given: dict[str, str]) -> dict[str, str]:
     """The parameters that name what is here, as whole paths; a profile is a file, never a folder that is called so."""
     here = {name: Path(given[name]).expanduser() for name in PATHS if given.get(name)}
     return {name: str(p.resolve()) for name, p in here.items() if p.is_file() or (name != "profile" and p.is_dir())}
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """The name=value of an option that may be given several times, each name once."""
+    pairs = [_pair(text) for text in texts or []]
+    if len(found := dict(pairs)) < len(pairs):
+        twice = next(name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1)
+        raise UserError(f"{option} {twice}=... is given more than once: choose one value")
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ Any CSV will do that has `utterance` and what can be counted: a run's tables/utt
 rows of another tool with `reference, hypothesis` (whose words are counted as they stand).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ SYSTEM = ("protocol", "backbone", "tts", "model", "lam", "context")  # what must
 CHOICES = {"chosen": (CHOSEN, is_chosen), "oracle": (ORACLE, is_oracle)}  # lam by its label
 KEYS = ["domain", "seed", "utterance"]  # of which a file has one row
 COUNTED = ["n_words", "errors"]
+TEXTS = ["reference", "hypothesis"]
 MOST = 1e6  # above it a count of words is a mistake
+NONE = "none"  # of a column that is empty
+AS_THEY_STAND = "none (words as they stand)"  # normaliser of texts whose words are counted here
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,8 @@ class Difference:
     """B against A on one domain, or on all; WER in percent, difference in points; p_holm over the domains."""
 
     domain: str
-    n_utterances: int
-    n_words: int
+    n_utterances: int  # clips, each once, however many seeds heard it
+    n_words: int  # of these
     wer_a: float
     wer_b: float
     difference: float
@@ -69,7 +73,8 @@ def compare(
     a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
     speaker = a.speaker.where(a.speaker != "", b.speaker)  # one file may know what the other does not
     text_id = a.text_id.where(a.text_id != "", b.text_id)
-    text_id = text_id.where(text_id != "", a.reference)
+    for other in (a.reference.map(_letters), b.reference.map(_letters), a.utterance):
+        text_id = text_id.where(text_id != "", other)
     a, b = (rows.assign(text_id=text_id, speaker=speaker) for rows in (a, b))
     parts = [(domain, rows) for domain, rows in a.groupby("domain", sort=True)] if a.domain.nunique() > 1 else []
     found = [(str(domain), rows, b[b.domain == domain]) for domain, rows in parts] + [(ALL, a, b)]
@@ -77,24 +82,24 @@ def compare(
     adjusted = [*holm([change.p for change in changes[:-1]]), changes[-1].p]
     return [
         Difference(
-            domain, len(model), int(model.n_words.sum()), corpus_wer(baseline), corpus_wer(model), change.difference,
+            domain, len(clips := model.drop_duplicates(["domain", "utterance"])), int(clips.n_words.sum()), corpus_wer(baseline), corpus_wer(model), change.difference,
             change.difference_low, change.difference_high, change.relative, change.low, change.high, change.p, p,
-            tables.verdict(p, change.difference, 1 - confidence),
+            tables.verdict(p, change.difference, tables.level(confidence)),
         )
         for (domain, baseline, model), change, p in zip(found, changes, adjusted, strict=True)
     ]  # fmt: skip
 
 
-def as_table(found: Sequence[Difference], confidence: float = 0.95) -> pd.DataFrame:
+def as_table(found: Sequence[Difference], confidence: float = 0.95, samples: int = SAMPLES) -> pd.DataFrame:
     """The comparison as a table to look at."""
-    several = len(found) > 2
+    several, level = len(found) > 2, tables.level(confidence)
     table = [
         {
-            "domain": "all domains" if several and row.domain == ALL else row.domain,
+            "domain": "all domains" if several and row is found[-1] else row.domain,
             "clips": row.n_utterances,
             "words": row.n_words,
-            "WER of_A": f"{row.wer_a:.1f}",
-            "WER of_B": f"{row.wer_b:.1f}",
+            "WER of_A": tables.percent(row.wer_a),
+            "WER of_B": tables.percent(row.wer_b),
             "difference in points": tables.points(asdict(row) | {"ci_low": row.difference_low, "ci_high": row.difference_high}),
             "relative change": tables.percent_change(pd.Series(asdict(row))),
             "p (Holm)" if several else "p": tables.p_text(row.p_holm),
@@ -105,11 +110,19 @@ def as_table(found: Sequence[Difference], confidence: float = 0.95) -> pd.DataFr
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"B against A, negative is better; {100 * confidence:g} % bootstrap intervals over texts, and over speakers and seeds where the "
-        f"rows name {SPEAKERS} speakers or more, and several seeds; significant means p below {1 - confidence:.2g}."
+        f"rows name {SPEAKERS} speakers or more, and several seeds; significant means p below {level:.2g}."
         + (" p of the domains after Holm, of all domains as it is." if several else "")
-        + (" Undefined: fewer than two texts to draw." if any(pd.isna(row.p) for row in found) else "")
+        + (" Undefined: fewer than two texts to draw, or no word." if any(pd.isna(row.p) for row in found) else "")
+        + _too_few(len(found) - 1, samples, level)
     )
     return result
+
+
+def _too_few(domains: int, samples: int, level: float) -> str:
+    """A warning where so few resamples let no p be significant, after Holm over the domains."""
+    if 2 * max(domains, 1) / (samples + 1) < level:
+        return ""
+    return f" So few resamples ({samples}) let no p of a {'domain' if domains else 'row'} be that small: give --samples {math.ceil(2 * max(domains, 1) / level)} or more."
 
 
 def _read(file: Path, only: Mapping[str, str]) -> pd.DataFrame:
@@ -119,22 +132,48 @@ def _read(file: Path, only: Mapping[str, str]) -> pd.DataFrame:
     rows = tables.read_csv(file)
     rows = _counted(rows, file)
     rows = _of_one_system(rows, only, file)
+    if not rows.n_words.any():
+        raise UserError(
+            f"{file}: no reference has a word, so there is no error rate: check column n_words or reference"
+        )
+    _check_once(rows, file)
     plain = {"domain": rows.get("target", rows.get("domain", "")), "normaliser": rows.get("normaliser", "")}
     plain |= {name: rows.get(name, "") for name in ("speaker", "text_id", "reference")} | {"seed": rows.get("seed", 0)}
     rows = rows[["utterance", *COUNTED]].assign(**plain).reset_index(drop=True)
     named = ("utterance", "domain", "normaliser", "speaker", "text_id", "reference", "seed")
     if pd.api.types.is_float_dtype(rows.seed):  # where some rows have none
-        rows = rows.assign(seed=rows.seed.map("{:g}".format, na_action="ignore"))
+        rows = rows.assign(seed=rows.seed.map(_as_text, na_action="ignore"))
     rows = rows.assign(**{column: rows[column].fillna("").astype(str) for column in named})
     for column in ("utterance", "text_id"):
         if (empty := rows[column] == "").any() and (column == "utterance" or not empty.all()):
             raise UserError(f"{file}: column {column} is empty in some rows: expected a name in each")
+    if (rows.text_id == "").all() and (rows.reference == "").all():
+        raise UserError(
+            f"{file} names no text: expected text_id or reference, for clips of one text are drawn together"
+        )
     return rows
+
+
+def _check_once(rows: pd.DataFrame, file: Path) -> None:
+    """Raise UserError where a clip has several rows, naming the columns in which these differ."""
+    keys = [column for column in ("target" if "target" in rows else "domain", "seed", "utterance") if column in rows]
+    again = rows[rows.duplicated(keys, keep=False)]
+    if again.empty:
+        return
+    groups = again.groupby(keys, dropna=False)
+    counted = {*keys, *COUNTED, *TEXTS}
+    differ = [c for c in rows if c not in counted and groups[c].nunique(dropna=False).max() > 1]
+    remedy = (
+        f"choose by {names(differ, 5)}, such as --only {differ[0]}={_values(again[differ[0]])[0]}"
+        if differ
+        else "expected one each"
+    )
+    raise UserError(f"{file} has several rows of {names(again.utterance.astype(str).unique(), 3)}: {remedy}")
 
 
 def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     """`rows` with edit counts, made from reference and hypothesis where they lack."""
-    texts = {"reference", "hypothesis"} <= set(rows)
+    texts = set(TEXTS) <= set(rows)
     lacking = [c for c in ["utterance"] if c not in rows]
     lacking += [] if texts else [c for c in COUNTED if c not in rows]
     lacking += [] if "text_id" in rows or texts else ["text_id (or reference and hypothesis)"]
@@ -145,26 +184,26 @@ def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
     if not set(COUNTED) <= set(rows):
         from syn2real_utils.evaluation import rescore
 
-        return rescore(rows.assign(normaliser=rows.get("normaliser", "")), "reference", "hypothesis")
+        return rescore(rows.assign(normaliser=""), *TEXTS).assign(normaliser=AS_THEY_STAND)
     for column in COUNTED:
         found = rows[column]
         if not pd.api.types.is_numeric_dtype(found) or not ((found >= 0) & (found < MOST) & (found % 1 == 0)).all():
             raise UserError(f"{file}: column {column} must hold a whole number of 0 or more in every row")
-    if not rows.n_words.any():
-        raise UserError(f"{file}: no reference has a word, so there is no error rate: check column n_words")
     return rows
 
 
 def _of_one_system(rows: pd.DataFrame, only: Mapping[str, str], file: Path) -> pd.DataFrame:
     """The rows that `only` names, which must be those of one system."""
-    for column, value in only.items():
+    for column, value in sorted(only.items(), key=lambda pair: pair[0] == "lam"):  # lam last: it depends on the model
         if column not in rows:
             raise UserError(f"{file} has no column '{column}' to choose {value} by: it has {names(rows.columns, 30)}")
         there = rows[column]
         if column == "lam" and value in CHOICES and "lam_source" in rows:
             kept = CHOICES[value][1](rows.lam_source)
-        elif pd.api.types.is_numeric_dtype(there):
-            kept = there.map(lambda number: f"{number:g}") == _number(value, column)
+        elif value == NONE and not (there.astype(str) == NONE).any():
+            kept = there.isna() | (there.astype(str) == "")
+        elif pd.api.types.is_numeric_dtype(there) and not pd.api.types.is_bool_dtype(there):
+            kept = there.round(DIGITS) == _number(value, column)
         else:
             kept = there.astype(str) == value
         if not kept.any():
@@ -187,20 +226,23 @@ def _letters(text: str) -> str:
 
 
 def _or_none(column: pd.Series) -> str:
-    return names(sorted(value or "none" for value in set(column)))
+    return names(sorted(value or NONE for value in set(column)))
 
 
 def _values(column: pd.Series) -> list[str]:
-    """What a column holds, for people; rows without a lam count as one value."""
+    """What a column holds, as it can be chosen; rows where it is empty (such as lam of a model that has none) are one value."""
     values = column.round(DIGITS) if pd.api.types.is_float_dtype(column) else column
-    return [f"{v:g}" if isinstance(v, float) else str(v) for v in sorted(values.dropna().unique())] + (
-        ["none"] if column.isna().any() else []
-    )
+    empty = values.isna() | (values.astype(str) == "")
+    return [*map(_as_text, sorted(values[~empty].unique()))] + ([NONE] if empty.any() else [])
 
 
-def _number(text: str, column: str) -> str:
+def _as_text(value: object) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _number(text: str, column: str) -> float:
     try:
-        return f"{float(text):g}"
+        return round(float(text), DIGITS)
     except ValueError:
         raise UserError(f"{column}={text}: expected a number") from None
 
@@ -210,14 +252,16 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
     if set(a.normaliser) != set(b.normaliser):
         raise UserError(
             f"{name_a} was scored with the normaliser {_or_none(a.normaliser)}, {name_b} with {_or_none(b.normaliser)}: "
-            "score both with one"
+            "score both with one, or give both without n_words and errors: then the words of reference and hypothesis are counted"
         )
-    for rows, name in ((a, name_a), (b, name_b)):
-        if (again := rows.duplicated(KEYS)).any():
-            raise UserError(f"{name} has several rows of {names(rows.utterance[again].unique(), 3)}: expected one each")
+    if set(a.domain) != set(b.domain):
+        raise UserError(
+            f"{name_a} has the domains {_or_none(a.domain)}, {name_b} {_or_none(b.domain)}: give both the same column target or domain, "
+            "or choose the same with --only, --a and --b"
+        )
     if set(a.seed) != set(b.seed):
         raise UserError(
-            f"{name_a} has the seeds {_or_none(a.seed)}, {name_b} {_or_none(b.seed)}: choose one, such as --only seed=0"
+            f"{name_a} has the seeds {_or_none(a.seed)}, {name_b} {_or_none(b.seed)}: choose one of each, such as --a seed={min(a.seed)} --b seed={min(b.seed)}"
         )
     one, other = (pd.MultiIndex.from_frame(rows[KEYS]) for rows in (a, b))
     for name, lost in ((name_b, one.difference(other)), (name_a, other.difference(one))):
@@ -227,7 +271,13 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
                 f"{name} lacks {len(lost)} rows that the other has ({listed}): score both on the same clips"
             )
     a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
-    for column, what in (("reference", "references"), ("text_id", "text_id"), ("n_words", "numbers of words")):
+    shared = (
+        ("reference", "references"),
+        ("text_id", "text_id"),
+        ("speaker", "speakers"),
+        ("n_words", "numbers of words"),
+    )
+    for column, what in shared:
         known = (a[column] != "") & (b[column] != "")
         one, other = (rows[column].map(_letters) if column == "reference" else rows[column] for rows in (a, b))
         if (other := known & (one != other)).any():

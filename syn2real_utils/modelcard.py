@@ -54,6 +54,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         lam=gap["lam"],
         gap=gap,
         change=tables.points(gap),
+        p=tables.p_text(gap["p"]),
         confidence=f"{100 * evaluation.confidence:g}",
         chosen=tables.CHOSEN_ON[selection.how_chosen(evaluation.protocol)],
         protocol=f"protocol {evaluation.protocol}",

@@ -6,6 +6,7 @@
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,7 +292,14 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         rows=table.values.tolist(),
         note=table.attrs["note"],
         lams=read(folder, "lam").to_dict("records"),
-        gaps=[row | {"change": tables.points(row)} for row in read(folder, "context_gaps").to_dict("records")],
+        gaps=[
+            row
+            | {
+                "change": tables.points(row),
+                "p_said": tables.p_text(row.get("p_holm", math.nan)),
+            }  # tables of 0.1 have no p
+            for row in read(folder, "context_gaps").to_dict("records")
+        ],
         pictures=pictures,
         captions=CAPTIONS | extras.CAPTIONS,
         examples=shown,

@@ -12,15 +12,10 @@ from syn2real_utils.bootstrap import (
     SAMPLES,
     Change,
     Unit,
-    blocks,
-    check,
-    check_pairs,
     corpus_cer,
     corpus_wer,
-    draw,
     holm,
     paired_change,
-    percentiles,
     rate,
     wer_interval,
 )
@@ -57,6 +52,7 @@ CHANGE_COLUMNS = (
 )  # fmt: skip
 CONTEXT_GAP_COLUMNS = (
     "target", "tts", "seed", "lam", "n_utterances", "n_words", "wer_clip", "wer_full", "difference", "ci_low", "ci_high",
+    "p", "p_holm",
 )  # fmt: skip
 CLIP, FULL = "clip", "30 s"  # what a model hears: the clip alone, or padded to 30 s
 
@@ -64,25 +60,21 @@ CLIP, FULL = "clip", "30 s"  # what a model hears: the clip alone, or padded to 
 def context_gaps(contexts: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/context_gaps.csv: WER of each exported model at 30 s less that at its own context, in points, with interval.
 
+    p_holm: over all rows, each of which is a model.
+
     Args:
         contexts: `target, tts, seed, lam, context, utterance, text_id, n_words, errors`; `context` is `CLIP` or `FULL`.
         samples: bootstrap resamples.
         confidence: e.g. 0.95.
     """
-    check(samples, confidence)
     table = []
     for key, part in contexts.groupby(["target", "tts", "seed", "lam"], sort=True):
         own, full = (part[part.context == context] for context in (CLIP, FULL))
-        check_pairs(own, full)
-        clip, padded = corpus_wer(own), corpus_wer(full)
-        low = high = np.nan
-        if blocks(own) > 1:
-            errors, words = draw(own, COUNTS["words"], samples, 0).T
-            more = draw(full, ["errors"], samples, 0)[:, 0] - errors
-            low, high = percentiles(100 * more[words > 0] / words[words > 0], confidence)
-        found = (*key, len(own), int(own.n_words.sum()), clip, padded, padded - clip, low, high)
-        table.append(dict(zip(CONTEXT_GAP_COLUMNS, found, strict=True)))
-    return pd.DataFrame(table, columns=list(CONTEXT_GAP_COLUMNS))
+        found = paired_change(full, own, samples, confidence)
+        rates = len(own), int(own.n_words.sum()), corpus_wer(own), corpus_wer(full)
+        table.append((*key, *rates, found.difference, found.difference_low, found.difference_high, found.p))
+    gaps = pd.DataFrame(table, columns=list(CONTEXT_GAP_COLUMNS[:-1]))
+    return gaps.assign(p_holm=holm(gaps.p))
 
 
 def wer_table(utterances: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
@@ -135,10 +127,15 @@ def adjusted(changes: pd.DataFrame) -> pd.Series:
 
     A lam of the grid claims nothing and gets none.
     """
-    found = pd.Series(np.nan, index=changes.index)
     claims = changes[~changes.model.isin(SCALED) | is_chosen(changes.lam_source)]
-    keys = [claims.model, claims.baseline, claims.seed.astype(str), claims.target == ALL]
-    for (*_, pooled), part in claims.groupby(keys):
+    return holm_over_targets(claims, ["model", "baseline"]).reindex(changes.index)
+
+
+def holm_over_targets(table: pd.DataFrame, families: list[str]) -> pd.Series:
+    """p after Holm over the targets and TTS of one seed and of equal `families`; a row that pools the targets keeps its p."""
+    found = pd.Series(np.nan, index=table.index)
+    keys = [*(table[column] for column in families), table.seed.astype(str), table.target == ALL]
+    for (*_, pooled), part in table.groupby(keys):
         found[part.index] = part.p if pooled else holm(part.p)
     return found
 

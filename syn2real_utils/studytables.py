@@ -9,7 +9,7 @@ from syn2real_utils.bootstrap import SAMPLES
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile
 from syn2real_utils.selection import DIGITS, is_chosen, is_oracle
-from syn2real_utils.statistics import ALL, corpus_wer, paired_change, wer_interval
+from syn2real_utils.statistics import ALL, corpus_wer, holm_over_targets, paired_change, wer_interval
 
 SCORE_COLUMNS = ("target", "tts", "seed", "selector", "looks_at", "lam", "score")
 COUNT_COLUMNS = (
@@ -49,7 +49,8 @@ def selectors(
     """tables/selectors.csv: `adapted` at the lam that each selector chose, against the oracle and against syn_target.
 
     Pooled rows hold each part at its own lam, and lam is empty unless they agree. The oracle is that of each target's labels:
-    the interval of the regret does not count that it was picked on these very clips.
+    neither the interval of the regret nor its p counts that it was picked on these very clips. p: of the change against
+    syn_target; p_holm: over the targets and TTS of a selector.
 
     Args:
         utterances: utterances.csv.
@@ -71,11 +72,13 @@ def selectors(
                 | _rate(part, samples, confidence)
                 | {"wer_oracle": round(corpus_wer(_same(part, oracle)), 4)}
                 | _points("regret", best.difference, best.difference_low, best.difference_high)
+                | {"regret_p": round(best.p, 6)}
                 | {"wer_syn_target": round(corpus_wer(_same(part, base)), 4)}
                 | _points("relative_change", before.relative, before.low, before.high)
                 | {"p": round(before.p, 6)}
             )
-    return pd.DataFrame(table)
+    found = pd.DataFrame(table)
+    return found.assign(p_holm=holm_over_targets(found, ["selector"]).round(6))
 
 
 def choices(scores: pd.DataFrame) -> pd.DataFrame:
@@ -91,6 +94,8 @@ def ensemble_wer(
     utterances: pd.DataFrame, ensembles: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
     """tables/ensemble_wer.csv: each ensemble at its lam, with its difference to the pooled vector in points of WER.
+
+    p_holm: over the targets and TTS of an ensemble.
 
     Args:
         utterances: utterances.csv.
@@ -111,7 +116,8 @@ def ensemble_wer(
                 | _points("difference", found.difference, found.difference_low, found.difference_high)
                 | {"p": round(found.p, 6)}
             )
-    return pd.DataFrame(table)
+    made = pd.DataFrame(table)
+    return made.assign(p_holm=holm_over_targets(made, ["ensemble"]).round(6))
 
 
 def source_count_wer(rows: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:

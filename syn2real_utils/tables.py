@@ -1,13 +1,19 @@
 """Tables to look at: the results in a terminal, in Markdown and in a notebook, and transcripts before and after."""
 
+import bz2
+import csv
+import gzip
+import io
+import lzma
 import textwrap
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from syn2real_utils.bootstrap import SPEAKERS
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.selection import CHOSEN, DEVEL, how_chosen, is_chosen
 from syn2real_utils.statistics import ALL, MODELS, adjusted
@@ -35,8 +41,10 @@ TEXT = (
     "value",
     "kind",
 )
+ALSO = f" (over speakers too, where {SPEAKERS} or more are named)"
 CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
 SHOWN = MODELS[:4]  # models that have no lam
+PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -44,20 +52,39 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Read one of a run's tables as it was written: a transcript "nan" is a word, a text_id of digits is no number.
 
     Raises:
-        UserError: it is no CSV in UTF-8, or damaged.
+        UserError: it is no CSV in UTF-8, or damaged; a row has more fields than the heading, or less.
     """
     try:
-        header = pd.read_csv(path, nrows=0).columns
+        with PACKED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        _check_fields(text)
+        header = pd.read_csv(io.StringIO(text), nrows=0).columns
         return pd.read_csv(
-            path,
+            io.StringIO(text),
             dtype=dict.fromkeys(header.intersection(TEXT), str),
             keep_default_na=False,
             na_values={column: [""] for column in header.difference(TEXT)},
             float_precision="round_trip",
         )
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas raises kinds of ValueError
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        csv.Error,
+        zlib.error,
+        lzma.LZMAError,
+    ) as error:  # of pandas: kinds of ValueError
         found = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} cannot be read ({found}): expected a CSV with commas, in UTF-8") from error
+
+
+def _check_fields(text: str) -> None:
+    """Raise ValueError unless every row has as many fields as the heading: pandas would move or fill them without a word."""
+    rows = csv.reader(io.StringIO(text))
+    wanted = len(next(rows, []))
+    for row in rows:
+        if row and len(row) != wanted:
+            raise ValueError(f"line {rows.line_num} has {len(row)} fields, the heading {wanted}")
 
 
 def overall(table: pd.DataFrame) -> pd.DataFrame:
@@ -103,14 +130,17 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
         change = at_chosen.loc[(target, tts)] if (target, tts) in at_chosen.index else None
         row["relative change"] = NOT_RUN if change is None else percent_change(change)
         row[p_name] = NOT_RUN if change is None else p_text(change.p_holm)
-        row["verdict"] = NOT_RUN if change is None else verdict(change.p_holm, change.relative_change, 1 - confidence)
+        row["verdict"] = (
+            NOT_RUN if change is None else verdict(change.p_holm, change.relative_change, level(confidence))
+        )
         table.append(row)
     result = pd.DataFrame(table)
     result.attrs["note"] = (
         f"WER in percent on real speech; backbone {names(wer.backbone.unique())}, protocol {names(wer.protocol.unique())}; lam chosen on "
         f"{chosen_on(wer)}. Relative change of adapted against syn_target with its "
-        f"{100 * confidence:g} % bootstrap interval over {blocks(wer)}; significant means p below "
-        f"{1 - confidence:.2g}." + (" p of single rows after Holm, of all targets as it is." if p_name != "p" else "")
+        f"{100 * confidence:g} % bootstrap interval over {blocks(wer)}{ALSO}; significant means p below "
+        f"{level(confidence):.2g}."
+        + (" p of single rows after Holm, of all targets as it is." if p_name != "p" else "")
     ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
     return result
 
@@ -156,9 +186,16 @@ def percent_change(change: pd.Series) -> str:
 
 
 def points(gap: Mapping[str, Any]) -> str:
-    """A row of context_gaps.csv as `+0.8 [-1.2, +3.0]`, points of WER."""
+    """A row of context_gaps.csv as `+0.8 [-1.2, +3.0]`, points of WER; `undefined` without a word."""
+    if pd.isna(gap["difference"]):
+        return "undefined"
     ends = "no interval" if pd.isna(gap["ci_low"]) else f"[{signed(gap['ci_low'])}, {signed(gap['ci_high'])}]"
     return f"{signed(gap['difference'])} {ends}"
+
+
+def percent(value: float) -> str:
+    """A rate in percent with one decimal, or "undefined"."""
+    return "undefined" if pd.isna(value) else f"{value:.1f}"
 
 
 def signed(value: float) -> str:
@@ -236,6 +273,11 @@ def pairs(wer: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _adapted(row: pd.Series) -> str:
     return f"{row.wer:.1f} ({'own' if pd.isna(row.lam) else f'{row.lam:g}'})"
+
+
+def level(confidence: float) -> float:
+    """The level of significance: 0.05 for a confidence of 0.95, without what rounding adds to 1 - 0.95."""
+    return round(1 - confidence, 12)
 
 
 def verdict(p: float, change: float, level: float = 0.05) -> str:

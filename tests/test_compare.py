@@ -1,6 +1,7 @@
 """`syn2real compare`: any two files of utterance rows."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -62,6 +63,58 @@ def test_rows_of_any_other_tool_will_do(tmp_path):
     assert (same.difference, same.p, same.verdict) == (0, 1, "not significant")
 
 
+def test_without_a_text_id_both_orders_say_the_same(tmp_path):
+    texts = ["hola", "Hola.", "si", "no", "tres", "Tres"]
+    plain = ["hola", "hola", "si", "no", "tres", "tres"]
+    a = write(tmp_path / "a.csv", utterance=range(6), reference=texts, hypothesis=texts)
+    b = write(tmp_path / "b.csv", utterance=range(6), reference=plain, hypothesis=["x", "x", "x", "no", "x", "tres"])
+    (there,), (back,) = compare(a, b), compare(b, a)
+    assert (there.difference, there.p) == (-back.difference, back.p) and there.p == 2**-2  # three of four texts differ
+
+
+def test_a_seed_is_a_whole_number_and_a_clip_is_counted_once(tmp_path):
+    counts = {"utterance": [*range(10)] * 2, "text_id": [*range(10)] * 2, "n_words": 3}
+    seeds = [20240101] * 10 + [20240102] * 10
+    a = write(tmp_path / "a.csv", **counts, seed=seeds, errors=[1] * 10 + [3] * 10)
+    (apart,) = compare(a, a, {"seed": "20240101"}, {"seed": "20240101"})
+    (both,) = compare(a, a)
+    assert (apart.wer_a, both.wer_a) == (pytest.approx(100 / 3), pytest.approx(200 / 3))
+    assert (both.n_utterances, both.n_words) == (10, 30)
+    with pytest.raises(UserError, match="has the seeds 20240101, B .* 20240102"):
+        compare(a, a, {"seed": "20240101"}, {"seed": "20240102"})
+
+
+def test_a_domain_without_words_is_undefined_and_files_without_any_are_refused(tmp_path):
+    rows = {"utterance": range(6), "text_id": range(6), "domain": list("aaabbb")}
+    a = write(tmp_path / "a.csv", **rows, n_words=[2, 2, 2, 0, 0, 0], errors=1)
+    b = write(tmp_path / "b.csv", **rows, n_words=[2, 2, 2, 0, 0, 0], errors=[0, 1, 1, 1, 1, 2])
+    found = compare(a, b)
+    shown = comparison.as_table(found).set_index("domain").loc["b"]
+    assert math.isnan(found[1].p) and set(shown[["WER of_A", "difference in points", "verdict"]]) == {"undefined"}
+    empty = write(tmp_path / "c.csv", utterance=["1"], reference=[""], hypothesis=["x"], text_id=["t"])
+    with pytest.raises(UserError, match="c.csv: no reference has a word"):
+        compare(empty, empty)
+    with pytest.raises(UserError, match="a.csv: no reference has a word"):
+        compare(a, b, {"domain": "b"}, {"domain": "b"})
+
+
+def test_too_few_resamples_are_told(tmp_path):
+    rows = {"utterance": range(20), "text_id": range(20), "n_words": 2}
+    a, b = (write(tmp_path / f"{n}.csv", **rows, errors=n) for n in (2, 1))
+    few, enough = (comparison.as_table(compare(a, b, samples=n), samples=n).attrs["note"] for n in (30, 99))
+    assert "(30) let no p of a row be that small: give --samples 40 or more" in few and "few" not in enough
+    with pytest.raises(UserError, match="bootstrap samples 1000000000: expected 1 to 1000000"):
+        compare(a, b, samples=10**9)
+
+
+def test_what_is_empty_or_given_twice(rows, capsys):
+    pooled = compare(rows, rows, BEFORE | {"lam": "none"}, AFTER, samples=300)[-1]
+    assert pooled.n_utterances == 24
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", str(rows), str(rows), "--a", "model=adapted", "--a", "model=syn_target"])
+    assert capsys.readouterr().err == "error: --a model=... is given more than once: choose one value\n"
+
+
 def test_speakers_that_one_file_names_count_for_both(tmp_path):
     counts = {"utterance": range(20), "text_id": range(20), "n_words": 4}
     a = write(tmp_path / "a.csv", **counts, errors=[2] * 20)
@@ -80,7 +133,16 @@ def test_speakers_that_one_file_names_count_for_both(tmp_path):
         ({"engine": "joe"}, BEFORE, "no column 'engine'"),
         (AFTER | {"lam": "0.3"}, BEFORE, "no rows of lam 0.3: it has 0, 0.5, 1"),
         (AFTER | {"lam": "best"}, BEFORE, "lam=best: expected a number"),
-        ({**BEFORE, "target": "food"}, BEFORE, r"A .* lacks 12 rows that the other has \(u0, u1, u10, ... "),
+        (
+            {**BEFORE, "target": "food"},
+            BEFORE,
+            r"A .* has the domains food, B .* animals, food: give both the same column",
+        ),
+        (
+            AFTER,
+            {"lam": "chosen", **BEFORE},
+            "no rows of lam chosen: it has none",
+        ),  # which rows have a lam depends on the model
     ],
 )
 def test_what_does_not_name_one_system_is_refused_with_the_choices(rows, only_a, only_b, message):
@@ -100,21 +162,32 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
     a = write(tmp_path / "a.csv", **good)
     for change, message in (
         ({"utterance": ["a", "c"]}, r"lacks 1 rows that the other has \(b\)"),
-        ({"utterance": ["a", "a"]}, "several rows of a"),
-        ({"normaliser": "y/1"}, "normaliser x/1, .* with y/1: score both with one"),
+        ({"utterance": ["a", "a"]}, "b.csv has several rows of a: expected one each"),
+        (
+            {"utterance": ["a", "a"], "place": ["own", "other"]},
+            "several rows of a: choose by place, such as --only place=other",
+        ),
+        (
+            {"normaliser": "y/1"},
+            "normaliser x/1, .* with y/1: score both with one, or give both without n_words and errors",
+        ),
+        ({"speaker": ["s", "t"]}, "the speakers of a differ between A and B"),
+        ({"domain": ["d", "e"]}, "has the domains none, B .* d, e: give both the same column target or domain"),
         ({"n_words": [2, 3]}, "the numbers of words of b differ between A and B: expected the same texts"),
         (
             {"reference": ["one one", "other words"]},
             "the references of b differ between A and B: expected the same texts",
         ),
         ({"text_id": ["t", "u"]}, "the text_id of "),
-        ({"seed": [0, 1]}, r"has the seeds 0, B .* 0, 1: choose one"),
+        ({"seed": [0, 20240101]}, r"has the seeds 0, B .* 0, 20240101: choose one of each, such as --a seed=0"),
         ({"errors": ["many", "few"]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [-3, 0]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [float("inf"), 0]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"n_words": [0, 0]}, "no reference has a word"),
         ({"text_id": ["", "u"]}, "column text_id is empty in some rows"),
+        ({"text_id": "", "reference": ""}, "b.csv names no text: expected text_id or reference"),
     ):
+        a = write(tmp_path / "a.csv", **good, **({"speaker": ["s", "u"]} if "speaker" in change else {}))
         with pytest.raises(UserError, match=message):
             compare(a, write(tmp_path / "b.csv", **(good | change)))
     for lacking, message in (
@@ -127,6 +200,17 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
             compare(a, write(tmp_path / "b.csv", **less))
     with pytest.raises(UserError, match="no file .*none.csv"):
         compare(a, tmp_path / "none.csv")
+    for text, message in (
+        ("utterance,reference,hypothesis\n1,si, claro,si\n", "line 2 has 4 fields, the heading 3"),
+        ("utterance,reference,hypothesis\n1,si,si\n2,no\n", "line 3 has 2 fields, the heading 3"),
+    ):
+        (tmp_path / "b.csv").write_text(text)
+        with pytest.raises(UserError, match=rf"b.csv cannot be read \({message}\)"):
+            compare(a, tmp_path / "b.csv")
+    for packed in ("b.csv.gz", "b.csv.xz", "b.csv.bz2", "b.csv.zip", "b.csv.zst"):
+        (tmp_path / packed).write_bytes(b"\xfd7zXZ\x00 no archive \xff")
+        with pytest.raises(UserError, match="cannot be read"):
+            compare(a, tmp_path / packed)
     (tmp_path / "b.csv").write_bytes(b"")
     with pytest.raises(UserError, match=r"b.csv cannot be read .*: expected a CSV with commas"):
         compare(a, tmp_path / "b.csv")

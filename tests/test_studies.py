@@ -9,7 +9,18 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from syn2real_utils import audio, report, results, selectors, speech, stages, studies, studytables
+from syn2real_utils import (
+    audio,
+    report,
+    results,
+    selection,
+    selectors,
+    speech,
+    stages,
+    statistics,
+    studies,
+    studytables,
+)
 from syn2real_utils.backbones.sources import resolve
 from syn2real_utils.errors import UserError
 from syn2real_utils.plan import plan
@@ -264,8 +275,19 @@ def test_tables_pool_each_target_at_its_own_lam():
     assert pooled.regret == pytest.approx(pooled.wer - pooled.wer_oracle, abs=1e-3)
     zero = table[(table.tts == "kokoro") & (table.target == "all")].iloc[0]
     assert zero.lam == 0 and zero.relative_change == 0 and zero.p == 1, "lam 0 is syn_target"
+    single = table[table.target != "all"]
+    assert single.p_holm.tolist() == pytest.approx(statistics.holm(single.p)) and pooled.p_holm == pooled.p
+    assert (table.regret_p <= 1).all()
     with pytest.raises(UserError, match="no rows of adapted at the lam that was chosen"):
         studytables.selectors(rows[rows.lam != 1.0], scores, samples=50)
+
+
+def test_an_ensemble_that_is_the_pooled_vector_differs_in_nothing():
+    rows = made.utterances()
+    same = rows[(rows.model == "adapted") & selection.is_chosen(rows.lam_source)].assign(model="ties")
+    table = studytables.ensemble_wer(rows, same, samples=50)
+    assert set(table.ensemble) == {"pooled", "ties"} and set(table.target) == {"animals", "food", "all"}
+    assert (table.difference == 0).all() and (table.p == 1).all() and (table.p_holm == 1).all()
 
 
 def test_a_profile_says_what_it_lacks():
