@@ -22,6 +22,15 @@ CHOICES = {"chosen": (CHOSEN, is_chosen), "oracle": (ORACLE, is_oracle)}  # lam 
 KEYS = ["domain", "seed", "utterance"]  # of which a file has one row
 COUNTED = ["n_words", "errors"]
 TEXTS = ["reference", "hypothesis"]
+OF_A_CLIP = (
+    "text_id",
+    "speaker",
+    "fold",
+    "duration",
+    "normaliser",
+    "raw_reference",
+    "raw_hypothesis",
+)  # no choice of a system
 MOST = 1e6  # above it a count of words is a mistake
 NONE = "none"  # of a column that is empty
 AS_THEY_STAND = "none (words as they stand)"  # normaliser of texts whose words are counted here
@@ -161,7 +170,7 @@ def _check_once(rows: pd.DataFrame, file: Path) -> None:
     if again.empty:
         return
     groups = again.groupby(keys, dropna=False)
-    counted = {*keys, *COUNTED, *TEXTS}
+    counted = {*keys, *COUNTED, *TEXTS, *OF_A_CLIP}
     differ = [c for c in rows if c not in counted and groups[c].nunique(dropna=False).max() > 1]
     remedy = (
         f"choose by {names(differ, 5)}, such as --only {differ[0]}={_values(again[differ[0]])[0]}"

@@ -171,7 +171,7 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
             {"normaliser": "y/1"},
             "normaliser x/1, .* with y/1: score both with one, or give both without n_words and errors",
         ),
-        ({"speaker": ["s", "t"]}, "the speakers of a differ between A and B"),
+        ({"speaker": ["s", "t"]}, "the speakers of b differ between A and B"),
         ({"domain": ["d", "e"]}, "has the domains none, B .* d, e: give both the same column target or domain"),
         ({"n_words": [2, 3]}, "the numbers of words of b differ between A and B: expected the same texts"),
         (
