@@ -40,6 +40,11 @@ def test_rows_are_those_that_are_committed(reader):
     assert not (reader / "runs").exists() and not (reader / "data").exists()
 
 
+@pytest.mark.parametrize("name", sorted(file.parent.name for file in (ROOT / "figures").glob("*/profile.yaml")))
+def test_a_profile_of_that_name_finds_its_rows(reader, name):
+    assert committed.folder(load_profile(name)) == reader / "figures" / name
+
+
 def test_a_changed_profile_and_a_run_that_is_there_are_computed(reader):
     assert committed.folder(load_profile("quickstart")) == reader / "figures"
     assert committed.folder(load_profile("quickstart", {"seeds": [1]})) is None
