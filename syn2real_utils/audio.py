@@ -19,7 +19,7 @@ def read(path: Path | str) -> np.ndarray:
     """A clip as mono at `SAMPLE_RATE`: float32 (samples,). wav, flac, ogg and mp3 at any rate.
 
     Raises:
-        UserError: the clip is missing, unreadable or empty.
+        UserError: the clip is missing, unreadable or empty, or a sample is no number.
     """
     try:
         wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
@@ -27,6 +27,8 @@ def read(path: Path | str) -> np.ndarray:
         raise UserError(f"cannot read the clip {path}: expected wav, flac, ogg or mp3") from error
     if not len(wave):
         raise UserError(f"the clip {path} is empty")
+    if not np.isfinite(wave).all():
+        raise UserError(f"the clip {path} holds nan or inf: write it again, or leave it out")
     return resample(wave.mean(axis=1), rate)
 
 

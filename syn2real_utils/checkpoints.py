@@ -115,6 +115,7 @@ def subtract(real: Path | str, syn: Path | str, out: Path | str, overwrite: bool
     Raises:
         UserError: models of another architecture, size, type or parent; `out` exists; what `load_state` raises.
     """
+    tensorfiles.check_kept(out, [real, syn])
     lineage = lineages.of_vector("subtract", [(real, lineages.origin(real)), (syn, lineages.origin(syn))])
     states = [load_state(real), load_state(syn)]
     of_real, of_syn = (parameters.shapes(state, dtype=True) for state in states)
@@ -130,6 +131,7 @@ def mean(paths: Sequence[Path | str], out: Path | str, overwrite: bool = False) 
     Raises:
         UserError: no vectors, or vectors of another architecture, size or parent; `out` exists.
     """
+    tensorfiles.check_kept(out, [], [_vector_file(path).parent for path in paths])
     loaded = [load_vector(path) for path in paths]
     if not loaded:
         raise UserError("no task vectors to take the mean of: give at least one")
@@ -150,6 +152,7 @@ def apply(base: Path | str, vector: Path | str, lam: float | str, out: Path | st
         UserError: lam is no finite number; a vector of another architecture, size or parent; `out` exists; what
             `load_state` and `load_vector` raise.
     """
+    tensorfiles.check_kept(out, [_vector_file(vector).parent], [base])
     factor, (tau, tau_origin) = number(lam), load_vector(vector)
     origin, state = lineages.origin(base), load_state(base)
     lineages.check_relatives([(base, origin), (vector, tau_origin)])

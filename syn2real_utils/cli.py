@@ -234,6 +234,8 @@ def figures(
     from syn2real_utils import committed, report
 
     folder = report.find(run_name)
+    if out:
+        committed.check_kept(folder, out)
     if out and report.is_flat(folder) and out.resolve() != folder.resolve():  # what is committed stays as it is
         committed.keep(folder, out)
         folder = out
@@ -303,6 +305,8 @@ def main(arguments: list[str] | None = None) -> None:
             )
         if isinstance(error, OSError) and error.filename and error.errno in PATH_ERRORS:
             _refuse(f"{str(error.filename)[:200]}: {str(error.strerror).lower()}; name another path")
+        if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of Path.resolve
+            _refuse(f"{str(error).removeprefix('Symlink loop from ')} is a link to itself; name another path")
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())

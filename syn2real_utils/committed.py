@@ -19,6 +19,7 @@ from syn2real_utils.store import home
 
 LARGE = 200_000  # bytes; a larger table of rows is compressed
 RUN = "run.json"
+RESULTS = "results.md"
 KINDS = (".csv", ".gz", ".json", ".yaml")
 
 
@@ -79,6 +80,20 @@ def opened(profile: Profile, into: Path) -> Path | None:
     return into
 
 
+def check_kept(run: Path, into: Path) -> None:
+    """Raise UserError where `keep` would write over anything but results that were kept before."""
+    if report.is_flat(run) and into.resolve() == run.resolve():  # it is drawn again where it is
+        return
+    if into.exists() and not into.is_dir():
+        raise UserError(f"{into} is no folder: name the folder to copy to")
+    if into.resolve() == run.resolve() or (into / RUN).is_file() or (into / "tables").exists():
+        raise UserError(f"{into} is a run's own folder: name another folder to copy to, such as figures/{run.name}")
+    if into.is_dir() and any(into.iterdir()) and not (into / report.MANIFEST).is_file():
+        raise UserError(
+            f"{into} holds other things, no results that were copied before: name another folder to copy to"
+        )
+
+
 def keep(run: Path, into: Path) -> list[Path]:
     """Copy tables and figures of a finished run, and what made them, into a folder to commit; return what lies there now.
 
@@ -89,7 +104,8 @@ def keep(run: Path, into: Path) -> list[Path]:
     """
     if report.is_flat(run):
         into.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copyfile(file, into / file.name)) for file in sorted(run.iterdir()) if file.is_file()]
+        found = [f for f in sorted(run.iterdir()) if f.is_file() and (f.suffix != ".md" or f.name == RESULTS)]
+        return [Path(shutil.copyfile(file, into / file.name)) for file in found]
     profile = report.profile_of(run)
     wanted = [*report.files(profile), "tables/results.md", RUN]
     if lost := [file for file in wanted if not (run / file).is_file()]:

@@ -16,7 +16,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from syn2real_utils import tensorfiles
+from syn2real_utils import pickles, tensorfiles
 from syn2real_utils.backbones import ggml
 from syn2real_utils.backbones.sources import WHISPER, check_folder, kind
 from syn2real_utils.checkpoints import load_state
@@ -55,12 +55,18 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
     transformers_logging.disable_progress_bar()
     state = load_state(model)
     _check_state(model, state)
+    with pickles.opening(model):  # what is damaged is told before anything is written
+        WhisperTokenizerFast.from_pretrained(model)
+        WhisperFeatureExtractor.from_pretrained(model)
     if to == "ggml":
         with _published_file(out, overwrite) as file:
             ggml.write(file, model, state)
         if (lineage := read_lineage(model)) and lineage.licences:
             say(f"no card fits beside {out.name}: pass on that it is made of {'; '.join(lineage.licences)}")
         return
+    large = [key for key, tensor in state.items() if tensor.abs().max() > torch.finfo(torch.float16).max]
+    if large and quantization == "float16":
+        raise UserError(f"'{large[0]}' of {model} is too large for float16: export with --quantization float32")
     with tensorfiles.published(out, overwrite, known=(CONTAINER,), kind="export to ctranslate2") as folder:
         _convert(model, folder, quantization)
         for name in CARRIED:

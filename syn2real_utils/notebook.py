@@ -89,6 +89,10 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
         JobError: a cell failed.
     """
     path = notebook_path(name)
+    if out.suffix != ".ipynb":
+        raise UserError(f"{out} is no name of a notebook: expected one in .ipynb, such as {path.name}")
+    if out.resolve().parent == folder().resolve():
+        raise UserError(f"{out} lies among the notebooks that are executed: name another folder")
     checked = check_parameters(path, given)
     check_writable(out)
     out.parent.mkdir(parents=True, exist_ok=True)

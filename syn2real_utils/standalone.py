@@ -1,5 +1,6 @@
 """Score any model folder on any AudioFolder, outside a run."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,14 +10,14 @@ from syn2real_utils import statistics
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.base import open_backbone
 from syn2real_utils.backbones.clips import Clips
-from syn2real_utils.corpora.base import check_domains, read_metadata
+from syn2real_utils.corpora.base import LEAST, check_domains, read_metadata
 from syn2real_utils.corpora.folder import read_audio
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.evaluation import score
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.profile import BackbonePart
 from syn2real_utils.store import Store, check_writable, write_text_atomic
-from syn2real_utils.tables import read_csv
+from syn2real_utils.tables import PACKED, read_csv
 from syn2real_utils.text import normaliser_version
 
 ROWS = {"utterance", "errors"}  # columns of what `evaluate` writes
@@ -41,9 +42,12 @@ class Score:
 
     def line(self) -> str:
         """For people."""
-        wer, cer = self.wer_interval, self.cer_interval
+        wer, cer = (
+            "no interval" if math.isnan(low) else f"[{low:.1f}, {high:.1f}]"
+            for low, high in (self.wer_interval, self.cer_interval)
+        )
         return (
-            f"WER {self.wer:.1f} % [{wer[0]:.1f}, {wer[1]:.1f}], CER {self.cer:.1f} % [{cer[0]:.1f}, {cer[1]:.1f}] "
+            f"WER {self.wer:.1f} % {wer}, CER {self.cer:.1f} % {cer} "
             f"on {self.n_utterances} utterances, {self.n_words} words"
         )
 
@@ -62,6 +66,8 @@ def evaluate(
         raise UserError(f"{out} is a folder: name the CSV to write, such as {out / 'rows.csv'}")
     if not out.resolve().parent.is_dir():
         raise UserError(f"no folder {out.resolve().parent} to write {out.name} into: make it first")
+    if out.suffix in PACKED:
+        raise UserError(f"{out.name} would be no {out.suffix} file: rows are written as they are, name it {out.stem}")
     check_writable(out)
     if out.exists() and not set(read_csv(out).columns) >= ROWS:
         raise UserError(f"{out} holds no rows of evaluate, so it is not overwritten: name another file")
@@ -95,7 +101,7 @@ def _summed(scored: pd.DataFrame) -> Score:
 
 
 def _language(corpus: Path) -> str:
-    rows = read_metadata(corpus)
+    rows = read_metadata(corpus, LEAST)
     found = sorted(set(rows.language)) if "language" in rows else []
     if len(found) != 1:
         raise UserError(

@@ -38,8 +38,18 @@ FLOATS = {
     "BF16": torch.bfloat16,
 }
 
-# Kinds of files in the folder of a model, a vector or an export
-OURS = (".json", ".safetensors", ".txt", ".md", ".csv", ".jinja", ".model", ".bin", ".yaml", ".lock")
+# Files in the folder of a model, a vector or an export: kinds, and names of kinds that may be anybody's
+OURS = (".json", ".safetensors", ".jinja", ".model", ".bin", ".lock")
+NAMED = (
+    "README.md",
+    "report.md",
+    "texts_dropped.csv",
+    "devel.csv",
+    "merges.txt",
+    "vocab.txt",
+    "vocabulary.txt",
+    "LICENSE.txt",
+)
 DTYPES = FLOATS | {
     "I64": torch.int64,
     "I32": torch.int32,
@@ -276,11 +286,26 @@ def check_free(
     return out
 
 
+def check_kept(out: Path | str, inputs: Sequence[Path | str], replaced: Sequence[Path | str] = ()) -> None:
+    """Raise UserError where writing `out` would take away what it is made of.
+
+    Args:
+        out: the folder to write.
+        inputs: folders or files that must stay.
+        replaced: folders of which `out` may be one, but which it must not hold.
+    """
+    place = Path(out).resolve()
+    for path in (*inputs, *replaced):
+        whole = Path(path).resolve()
+        if place in whole.parents or (place == whole and path in inputs):
+            raise UserError(f"{path} would be lost, for {out} is made of it and written there: name another output")
+
+
 def _ours(path: Path, known: Sequence[str]) -> bool:
-    """Whether something in a folder is of a kind that lies in a model's."""
+    """Whether something in a folder is of a kind that lies in a model's; a folder in it, if it is such a one and nothing else."""
     if path.is_dir():
-        return any((path / name).is_file() for name in known)
-    return path.name in known or path.suffix in OURS
+        return any((path / name).is_file() for name in known) and all(_ours(inner, known) for inner in path.iterdir())
+    return path.name in (*known, *NAMED) or path.suffix in OURS
 
 
 def _put(partial: Path, out: Path) -> None:

@@ -73,6 +73,13 @@ class Output:
             named = f"{self.out / 'transcripts'}.{'txt' if self.form == 'text' else self.form}"
             raise UserError(f"{self.out} is a folder: name the file to write, such as {named}")
         check_writable(self.out)
+        for place in self._places(files):
+            if place.suffix.lower() in AUDIO_FORMATS or place.resolve() in {Path(file).resolve() for file in files}:
+                raise UserError(
+                    f"{place} is the name of a clip: name a file for the transcripts, such as {place.with_suffix('.txt')}"
+                )
+            if place.exists() and not place.is_file():
+                raise UserError(f"{place} is no file that can be replaced: name another --out")
         taken = [path for path in self._places(files) if path.exists()]
         if taken and not self.overwrite:
             raise UserError(f"{taken[0]} exists already: give --overwrite, or another --out")
@@ -85,7 +92,7 @@ class Output:
         places = self._places([transcript.file for transcript in transcripts])
         shares = [transcripts] if len(places) == 1 else [[transcript] for transcript in transcripts]
         for place, share in zip(places, shares, strict=True):
-            write_text_atomic(place, render(share, self.form))
+            write_text_atomic(place.resolve(), render(share, self.form))
         return f"wrote {self.out}\n"
 
     def _places(self, files: Sequence[str]) -> list[Path]:

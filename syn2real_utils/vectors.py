@@ -77,7 +77,8 @@ class TaskVector:
     def cosines(self, other: "TaskVector") -> dict[str, float]:
         """The cosine of "all" and of each module."""
         dots, a, b = _dots(self, other), self.norms(), other.norms()
-        return {m: max(-1.0, min(1.0, dots[m] / a[m] / b[m])) if a[m] and b[m] else math.nan for m in dots}
+        angles = {m: dots[m] / a[m] / b[m] if a[m] and b[m] else math.nan for m in dots}
+        return {m: angle if math.isnan(angle) else max(-1.0, min(1.0, angle)) for m, angle in angles.items()}
 
     def apply(self, base: State, lam: float) -> dict[str, Tensor]:
         """theta_new = theta_base + lam * tau, equation (2), as a new state; lam = 0 gives the base bit for bit."""

@@ -1,7 +1,9 @@
 """Models and vectors on disk, with tiny random Whispers that transformers itself saves and opens."""
 
 import json
+import math
 import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -419,3 +421,30 @@ def test_a_failure_half_way_leaves_nothing(models, tau, tmp_path):
         refused("cannot make .*out", checkpoints.apply, models["target"], tau, 0.1, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_is_made_of_a_folder_is_not_written_over_it(models, tau, tmp_path):
+    kept = shutil.copytree(models["syn"], tmp_path / "kept")
+    refused("would be lost", checkpoints.subtract, models["real"], kept, kept, overwrite=True)
+    inside = shutil.copytree(tau, kept / "tau")
+    refused("would be lost", checkpoints.apply, kept, inside, 0.5, kept, overwrite=True)
+    refused("would be lost", checkpoints.apply, models["syn"], tau, 0.5, tau, overwrite=True)
+    refused("would be lost", checkpoints.mean, [inside], kept, overwrite=True)
+    assert (inside / "vector.safetensors").is_file() and (kept / "model.safetensors").is_file()
+
+
+def test_a_folder_with_somebodys_work_in_it_is_not_replaced(models, tmp_path):
+    for name in ("checkpoint-500/optimizer.pt", "checkpoint-500/deep/photo.jpg", "notes.md", "results.csv", "todo.txt"):
+        project = shutil.copytree(models["target"], tmp_path / name.replace("/", "-"))
+        shutil.copytree(models["target"], project / "checkpoint-500")
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("years of work")
+        refused("is not overwritten", checkpoints.subtract, models["real"], models["syn"], project, overwrite=True)
+        assert (project / name).is_file()
+
+
+def test_a_vector_with_nan_has_no_cosine():
+    whole = TaskVector({"model.encoder.a": torch.ones(3), "model.decoder.a": torch.ones(3)})
+    broken = TaskVector({"model.encoder.a": torch.tensor([1.0, math.nan, 1.0]), "model.decoder.a": torch.ones(3)})
+    found = whole.cosines(broken)
+    assert math.isnan(found["all"]) and math.isnan(found["encoder"]) and found["decoder"] == pytest.approx(1)

@@ -124,6 +124,11 @@ BAD = {
     "no run": (["figures", "nope"], "no run 'nope'"),
     "no such corpus": (["evaluate", "base", "nope", "-o", "rows.csv", "--language", "es"], "no corpus folder nope"),
     "no folder for rows": (["evaluate", "base", "nope", "-o", "x/rows.csv", "--language", "es"], "no folder"),
+    "rows are not packed": (["evaluate", "base", "nope", "-o", "rows.csv.gz"], "rows.csv.gz would be no .gz file"),
+    "no name of a notebook": (
+        ["notebook", "00", "-o", "notes.md"],
+        "notes.md is no name of a notebook: expected one in .ipynb",
+    ),
     "unknown language": (["evaluate", "base", "nope", "-o", "rows.csv", "--language", "xx"], "unknown language 'xx'"),
 }
 

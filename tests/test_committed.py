@@ -98,6 +98,19 @@ def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
     assert str(reader / "drawn" / "wer.png") in capsys.readouterr().out
 
 
+def test_figures_are_not_written_over_other_things(reader, tmp_path, capsys):
+    mine, of_run = tmp_path / "mine", tmp_path / "a_run"
+    mine.mkdir()
+    (mine / "words.csv").write_text("my own")
+    (of_run / "tables").mkdir(parents=True)
+    for place, said in ((mine, "holds other things"), (of_run, "is a run's own folder")):
+        before = sorted(place.rglob("*"))
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(["figures", str(reader / "figures"), "-o", str(place)])
+        assert said in capsys.readouterr().err and sorted(place.rglob("*")) == before
+    assert (mine / "words.csv").read_text() == "my own"
+
+
 def test_what_is_kept_of_a_run_draws_its_figures_again(run, tmp_path):  # noqa: F811
     (run / "run.json").write_text(json.dumps({"commit": "0123456789ab"}))
     report.redraw(run)

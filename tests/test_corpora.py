@@ -356,6 +356,9 @@ BAD = {
     "row 2: the clip /etc/hosts lies outside": lambda own: edit(own, file_name=["/etc/hosts", "x", "y", "z"]),
     "row 2: the clip a.wav is missing": lambda own: (own / "a.wav").unlink(),
     "row 2: cannot read the clip .*a.wav": lambda own: (own / "a.wav").write_bytes(b"no audio at all"),
+    "row 2: the clip .*a.wav holds nan or inf": lambda own: soundfile.write(
+        str(own / "a.wav"), np.array([0.1, np.nan, 0.1] * 4000, dtype="float32"), 8_000, subtype="FLOAT"
+    ),
     "row 2: the clip .*a.wav is empty": lambda own: soundfile.write(str(own / "a.wav"), np.zeros(0), 8_000),
     "row 2: the clip metadata.csv is no wav": lambda own: edit(
         own, file_name=["metadata.csv", "train/b.flac", "test/c d.ogg", "é.mp3"]

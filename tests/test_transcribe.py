@@ -343,3 +343,16 @@ def test_what_is_written_is_what_would_be_printed(tmp_path):
         assert output.write(HEARD) == f"wrote {tmp_path / f'out.{form}'}\n"
         assert (tmp_path / f"out.{form}").read_text() == render(HEARD, form) == Output(form).check(files).write(HEARD)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "out.json", "out.text"]
+
+
+def test_transcripts_never_take_the_place_of_a_clip(tmp_path):
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(b"a recording")
+    link = tmp_path / "link.txt"
+    link.symlink_to(clip)
+    for out in (clip, tmp_path / "other.flac", link):
+        with pytest.raises(UserError, match="is the name of a clip: name a file for the transcripts"):
+            Output("text", out, overwrite=True).check([str(clip)])
+    with pytest.raises(UserError, match="is no file that can be replaced"):
+        Output("text", Path("/dev/null"), overwrite=True).check([str(clip)])
+    assert clip.read_bytes() == b"a recording"
