@@ -90,7 +90,7 @@ def notebook(
     from syn2real_utils import notebook as runner
     from syn2real_utils.store import home
 
-    given = dict(_pair(text) for text in parameters or [])
+    given = _pairs("-p", parameters)
     if Path.cwd() != home():  # the kernel works in the project's folder
         given |= _absolute(given)
     target = out or home() / "runs" / "notebooks" / f"{runner.notebook_path(name).stem}.ipynb"

@@ -86,17 +86,17 @@ def data_of(name: str) -> Data:
     return Data(name=found.name, licence=found.licence, noncommercial=found.noncommercial)
 
 
-def _table(folder: Path, table: str) -> pd.DataFrame:
-    """A table of a run."""
+def _table(folder: Path, table: str, wanted: tuple[str, ...]) -> pd.DataFrame:
+    """A table of a run, which must have the columns `wanted`."""
     file = folder / "tables" / f"{table}.csv"
     if not file.is_file():
         raise UserError(f"the run {folder} has no tables/{table}.csv: finish it with 'syn2real run {folder.name}'")
-    return tables.read_csv(file)
+    return tables.read_csv(file, wanted)
 
 
 def _chosen_lam(folder: Path, target: str, tts: str, seed: int) -> float:
     """The lam of `adapted` that was chosen without target labels."""
-    rows = _table(folder, "lam")
+    rows = _table(folder, "lam", selection.LAM_COLUMNS)
     rows = rows[(rows.model == "adapted") & (rows.target == target) & (rows.tts == tts)]
     rows = rows[rows.seed.astype(str) == str(seed)]
     if len(rows) != 1:
@@ -104,12 +104,16 @@ def _chosen_lam(folder: Path, target: str, tts: str, seed: int) -> float:
         raise UserError(
             f"{folder / 'tables' / 'lam.csv'} has {len(rows)} rows of adapted for {what}, expected one: run {folder.name} again"
         )
-    return float(rows.lam_chosen.iloc[0])
+    lam = pd.to_numeric(rows.lam_chosen, errors="coerce").iloc[0]
+    if not math.isfinite(lam):
+        raise UserError(f"{folder / 'tables' / 'lam.csv'}: lam_chosen is no number: run {folder.name} again")
+    return float(lam)
 
 
 def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
     """Fields of `About`: adapted at its chosen lam against syn_target and pretrained, over all targets and seeds of a run."""
-    rows, part = _table(folder, "utterances"), profile.evaluation
+    counted = ("utterance", "text_id", "n_words", "errors")
+    rows, part = _table(folder, "utterances", ("tts", "model", "lam_source", *counted)), profile.evaluation
     models = dict(list(rows[rows.tts == tts].groupby("model")))
     if lacking := [name for name in ("pretrained", "syn_target", "adapted") if name not in models]:
         raise UserError(f"the run {folder} has no rows of {lacking[0]} with {tts}: run {folder.name} again")

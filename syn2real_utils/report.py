@@ -45,6 +45,10 @@ IDEA = ("quadrants", "overview")  # drawings that need no numbers
 NEEDS = {  # what is made from other rows than those of utterances
     "context_gaps": "contexts", "quality": "synthetic", "geometry": "geometry", "cosine_heatmap": "cosines",
 }  # fmt: skip
+WANTED = {
+    "geometry": ("target", "tts", "seed", "model", "lam", "x", "y", "distance"),
+    "cosines": ("seed", "tts_a", "domain_a", "tts_b", "domain_b", "module", "cosine"),
+}  # columns that are drawn; of other rows the tables say what lacks
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 SHOWN = 8  # gains and losses in the report, per target and TTS
 
@@ -244,7 +248,7 @@ def read(folder: Path, name: str) -> pd.DataFrame:
         raise UserError(f"{folder} has no {MANIFEST} beside its CSV: copy run.json of the run there")
     if not file.is_file():
         raise UserError(f"the run {folder} has no tables/{name}.csv: finish it with 'syn2real run {folder.name}'")
-    table = tables.read_csv(file)
+    table = tables.read_csv(file, WANTED.get(name, ()))
     if table.empty and name == ROWS[0]:
         raise UserError(f"{file} has no rows: expected one per model, lam and utterance")
     return table

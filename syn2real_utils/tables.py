@@ -48,17 +48,23 @@ PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".x
 MINUS = "\N{MINUS SIGN}"
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, wanted: Sequence[str] = ()) -> pd.DataFrame:
     """Read one of a run's tables as it was written: a transcript "nan" is a word, a text_id of digits is no number.
 
+    Args:
+        path: the file; .gz, .bz2 and .xz are unpacked.
+        wanted: columns that it must have.
+
     Raises:
-        UserError: it is no CSV in UTF-8, or damaged; a row has more fields than the heading, or less.
+        UserError: it is no CSV in UTF-8, or damaged; a row has more fields than the heading, or less; a column is missing.
     """
     try:
         with PACKED.get(path.suffix, open)(path, "rt", encoding="utf-8-sig", newline="") as file:
             text = file.read()
         _check_fields(text)
         header = pd.read_csv(io.StringIO(text), nrows=0).columns
+        if lacking := [column for column in wanted if column not in header]:
+            raise ValueError(f"it has no column {names(lacking)}")
         return pd.read_csv(
             io.StringIO(text),
             dtype=dict.fromkeys(header.intersection(TEXT), str),

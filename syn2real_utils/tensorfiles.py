@@ -325,7 +325,7 @@ def _shards(folder: Path) -> list[Path]:
     try:
         places = dict(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"])
         files = [folder / name for name in sorted(set(places.values()))]
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / INDEX} is damaged: expected a weight_map of keys to files") from error
     for file in files:
         if file.parent != folder or not file.is_file():

@@ -115,6 +115,7 @@ BAD = {
     "unknown command": (["runn"], "runn"),
     "unknown option": (["run", "quickstart", "--core", "2"], "--core"),
     "unknown notebook": (["notebook", "99"], "no notebook '99': use one of 00_overview"),
+    "parameter twice": (["notebook", "00", "-p", "seed=1", "-p", "seed=2"], "-p seed=... is given more than once"),
     "unknown parameter": (
         ["notebook", "03", "-p", "targt=food"],
         "has no parameter 'targt': it has profile, target, seed",

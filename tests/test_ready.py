@@ -291,3 +291,19 @@ def test_an_undefined_change_is_said_to_be_none(run, home):
     found = publish(run, home / "out", Wanted())
     assert all(map(math.isnan, found.expected)) and found.about.relative_change is None
     assert "no errors before" in (home / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "message"),
+    [
+        ("lam", {"lam_chosen": "lam"}, "lam.csv cannot be read .it has no column lam_chosen"),
+        ("lam", {"model": "m"}, "lam.csv cannot be read .it has no column model"),
+        ("utterances", {"text_id": "t"}, "utterances.csv cannot be read .it has no column text_id"),
+    ],
+)
+def test_a_damaged_table_of_a_run_is_named(run, home, table, change, message):
+    file = run / "tables" / f"{table}.csv"
+    pd.read_csv(file).rename(columns=change).to_csv(file, index=False)
+    with pytest.raises(UserError, match=message):
+        publish(run, home / "out", Wanted())
+    assert not (home / "out").exists()
