@@ -235,7 +235,7 @@ def figures(
 
     folder = report.find(run_name)
     if out:
-        committed.check_kept(folder, out)
+        committed.check_into(folder, out)
     if out and report.is_flat(folder) and out.resolve() != folder.resolve():  # what is committed stays as it is
         committed.keep(folder, out)
         folder = out

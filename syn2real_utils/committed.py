@@ -80,7 +80,7 @@ def opened(profile: Profile, into: Path) -> Path | None:
     return into
 
 
-def check_kept(run: Path, into: Path) -> None:
+def check_into(run: Path, into: Path) -> None:
     """Raise UserError where `keep` would write over anything but results that were kept before."""
     if report.is_flat(run) and into.resolve() == run.resolve():  # it is drawn again where it is
         return

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import tables
-from syn2real_utils.bootstrap import SAMPLES, SPEAKERS, corpus_wer, holm, paired_change
+from syn2real_utils.bootstrap import SAMPLES, SPEAKERS, Change, corpus_wer, holm, paired_change
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.selection import CHOSEN, DIGITS, ORACLE, is_chosen, is_oracle
 from syn2real_utils.statistics import ALL
@@ -32,6 +32,7 @@ OF_A_CLIP = (
     "raw_hypothesis",
 )  # no choice of a system
 MOST = 1e6  # above it a count of words is a mistake
+SHARED = {"reference": "references", "text_id": "text_id", "speaker": "speakers", "n_words": "numbers of words"}
 NONE = "none"  # of a column that is empty
 AS_THEY_STAND = "none (words as they stand)"  # normaliser of texts whose words are counted here
 
@@ -89,14 +90,22 @@ def compare(
     found = [(str(domain), rows, b[b.domain == domain]) for domain, rows in parts] + [(ALL, a, b)]
     changes = [paired_change(model, baseline, samples, confidence) for _, baseline, model in found]
     adjusted = [*holm([change.p for change in changes[:-1]]), changes[-1].p]
+    level = tables.level(confidence)
     return [
-        Difference(
-            domain, len(clips := model.drop_duplicates(["domain", "utterance"])), int(clips.n_words.sum()), corpus_wer(baseline), corpus_wer(model), change.difference,
-            change.difference_low, change.difference_high, change.relative, change.low, change.high, change.p, p,
-            tables.verdict(p, change.difference, tables.level(confidence)),
-        )
+        _difference(domain, baseline, model, change, p, level)
         for (domain, baseline, model), change, p in zip(found, changes, adjusted, strict=True)
-    ]  # fmt: skip
+    ]
+
+
+def _difference(
+    domain: str, baseline: pd.DataFrame, model: pd.DataFrame, change: Change, p: float, level: float
+) -> Difference:
+    clips = model.drop_duplicates(["domain", "utterance"])
+    return Difference(
+        domain, len(clips), int(clips.n_words.sum()), corpus_wer(baseline), corpus_wer(model), change.difference,
+        change.difference_low, change.difference_high, change.relative, change.low, change.high, change.p, p,
+        tables.verdict(p, change.difference, level),
+    )  # fmt: skip
 
 
 def as_table(found: Sequence[Difference], confidence: float = 0.95, samples: int = SAMPLES) -> pd.DataFrame:
@@ -269,9 +278,11 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
             "or choose the same with --only, --a and --b"
         )
     if set(a.seed) != set(b.seed):
-        raise UserError(
-            f"{name_a} has the seeds {_or_none(a.seed)}, {name_b} {_or_none(b.seed)}: choose one of each, such as --a seed={min(a.seed)} --b seed={min(b.seed)}"
+        shared = sorted(set(a.seed) & set(b.seed))
+        remedy = (
+            f"choose one, such as --only seed={shared[0]}" if shared else "leave column seed out, or score both on one"
         )
+        raise UserError(f"{name_a} has the seeds {_or_none(a.seed)}, {name_b} {_or_none(b.seed)}: {remedy}")
     one, other = (pd.MultiIndex.from_frame(rows[KEYS]) for rows in (a, b))
     for name, lost in ((name_b, one.difference(other)), (name_a, other.difference(one))):
         if len(lost):
@@ -280,13 +291,7 @@ def _check_fit(a: pd.DataFrame, b: pd.DataFrame, name_a: str, name_b: str) -> No
                 f"{name} lacks {len(lost)} rows that the other has ({listed}): score both on the same clips"
             )
     a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
-    shared = (
-        ("reference", "references"),
-        ("text_id", "text_id"),
-        ("speaker", "speakers"),
-        ("n_words", "numbers of words"),
-    )
-    for column, what in shared:
+    for column, what in SHARED.items():
         known = (a[column] != "") & (b[column] != "")
         one, other = (rows[column].map(_letters) if column == "reference" else rows[column] for rows in (a, b))
         if (other := known & (one != other)).any():

@@ -218,7 +218,7 @@ class EvaluationPart(Part):
         1  # how many of the seeds hear selectors, ensembles but the first, source counts, rivals, places
     )
     batch_size: Count = 32
-    bootstrap_samples: Count = 10_000
+    bootstrap_samples: int = Field(10_000, gt=0, le=1_000_000)  # more take too much memory
     confidence: float = Field(0.95, gt=0, lt=1)
     rivals: list[Rival] = []  # null vectors and other methods beside the task vector; rivals.py says what each is
     places: list[Place] = []  # parts of the vector that are added alone; directions.py says what each is

@@ -296,14 +296,7 @@ def write_html(folder: Path, clips: dict[str, Path], about: dict[str, object]) -
         rows=table.values.tolist(),
         note=table.attrs["note"],
         lams=read(folder, "lam").to_dict("records"),
-        gaps=[
-            row
-            | {
-                "change": tables.points(row),
-                "p_said": tables.p_text(row.get("p_holm", math.nan)),
-            }  # tables of 0.1 have no p
-            for row in read(folder, "context_gaps").to_dict("records")
-        ],
+        gaps=[_said(row) for row in read(folder, "context_gaps").to_dict("records")],
         pictures=pictures,
         captions=CAPTIONS | extras.CAPTIONS,
         examples=shown,
@@ -329,6 +322,11 @@ CAPTIONS = {
     "words": "The words that gained and lost most.",
     "quality": "What tau gained over how the synthetic clips of the domain are.",
 }
+
+
+def _said(gap: dict) -> dict:
+    """A row of context_gaps.csv with its change and p as text; tables of 0.1 have no p."""
+    return gap | {"change": tables.points(gap), "p_said": tables.p_text(gap.get("p_holm", math.nan))}
 
 
 def is_flat(folder: Path) -> bool:

@@ -13,6 +13,9 @@ import psutil
 
 ENDS = (signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LIBC = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # opened here: between fork and exec it could wait for ever
 
 
 @contextlib.contextmanager
@@ -61,8 +64,8 @@ def ending_children() -> Iterator[None]:
 
 def end_with_parent() -> None:
     """Let this process be told to end when the one that started it ends, however that was: on Linux, which alone can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if LIBC:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _begin() -> None:

@@ -80,7 +80,7 @@ def test_a_seed_is_a_whole_number_and_a_clip_is_counted_once(tmp_path):
     (both,) = compare(a, a)
     assert (apart.wer_a, both.wer_a) == (pytest.approx(100 / 3), pytest.approx(200 / 3))
     assert (both.n_utterances, both.n_words) == (10, 30)
-    with pytest.raises(UserError, match="has the seeds 20240101, B .* 20240102"):
+    with pytest.raises(UserError, match="has the seeds 20240101, B .* 20240102: leave column seed out"):
         compare(a, a, {"seed": "20240101"}, {"seed": "20240102"})
 
 
@@ -179,7 +179,7 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
             "the references of b differ between A and B: expected the same texts",
         ),
         ({"text_id": ["t", "u"]}, "the text_id of "),
-        ({"seed": [0, 20240101]}, r"has the seeds 0, B .* 0, 20240101: choose one of each, such as --a seed=0"),
+        ({"seed": [0, 20240101]}, r"has the seeds 0, B .* 0, 20240101: choose one, such as --only seed=0"),
         ({"errors": ["many", "few"]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [-3, 0]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [float("inf"), 0]}, "column errors must hold a whole number of 0 or more in every row"),

@@ -45,6 +45,7 @@ def changed(path: str, value: object) -> dict:
         ("training.epochs", None, "key 'training.epochs' is missing"),
         ("training.epochs", "many", "training.epochs: .*valid number.*found 'many'"),
         ("training.epochs", -1, "training.epochs: .*greater than 0"),
+        ("evaluation.bootstrap_samples", 10**9, "evaluation.bootstrap_samples: .*less than or equal to 1000000"),
         ("evaluation.protocol", "loose", "evaluation.protocol: .*'strict'"),
         ("evaluation.lam_grid", [0.1, 0.2], "lam_grid must rise from 0"),
         ("evaluation.selection_grid", [0.0, 0.25], "selection_grid must be part of lam_grid"),
