@@ -153,7 +153,7 @@ def _make(order: Order) -> Made:
             say(f"  warning: the texts of {option} look like '{other}', not '{profile.corpus.language}': is it right?")
     if scored is not None and heard is not None:
         proof.check_apart(scored, heard)
-    own = None if scored is None else _own(scored, order.domain)
+    own = _own(scored, order.domain, devel) if devel and scored is not None else None
     orders.tell_cost(order, 0 if heard is None else len(heard), proof.SAMPLE if scored is None else len(scored))
     texts = order.texts.rows(order.domain)
     synthetic = _speak(profile, texts)
@@ -203,9 +203,19 @@ def _hand_over(order: Order, made: Made) -> Adapted:
     return found
 
 
-def _own(scored: pd.DataFrame, domain: str) -> pd.DataFrame:
-    """The clips of `--devel` that prove the model; says which, where it holds several domains."""
-    own = proof.of_domain(scored, domain)
+def _own(scored: pd.DataFrame, domain: str, devel: Profile) -> pd.DataFrame:
+    """The clips of `--devel` that prove the model; says which, where it holds several domains or lost some of its own.
+
+    Raises:
+        UserError: the domain is there, but no clip of it can be scored.
+    """
+    own, listed, kept = proof.of_domain(scored, domain), proof.listed(devel, domain), sum(scored.domain == domain)
+    if kept < listed:
+        dropped = stages.corpus(devel).path / "dropped.csv"
+        why = f"--devel: of {listed} clips of {domain} {kept or 'none'} can be scored, see {dropped} (a text that stands in two domains counts for one)"
+        if not kept:
+            raise UserError(why)
+        say(f"  warning: {why}")
     if len(there := sorted(set(scored.domain))) > 1:
         which = (
             f"those of {domain} prove the model" if len(own) < len(scored) else f"none is '{domain}', so all prove it"

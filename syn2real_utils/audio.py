@@ -8,6 +8,8 @@ import soxr
 
 from syn2real_utils.errors import UserError
 
+# What soundfile raises: for raw samples, whose rate no header tells, TypeError, and for a name in no encoding ValueError
+UNREADABLE = (soundfile.LibsndfileError, OSError, TypeError, ValueError)
 SAMPLE_RATE = 16_000  # Hz, of everything that a backbone hears
 SILENCE_DB = -45.0  # dB below the loudest frame; quieter counts as silence
 FRAME = 0.010  # seconds, of the frames whose level is measured
@@ -23,7 +25,7 @@ def read(path: Path | str) -> np.ndarray:
     """
     try:
         wave, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the clip {path}: expected wav, flac, ogg or mp3") from error
     if not len(wave):
         raise UserError(f"the clip {path} is empty")
@@ -45,7 +47,7 @@ def duration(path: Path | str) -> float:
     """
     try:
         return float(soundfile.info(str(path)).duration)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except UNREADABLE as error:
         raise UserError(f"cannot read the clip {path}: expected wav, flac, ogg or mp3") from error
 
 

@@ -30,6 +30,7 @@ app.add_typer(vector, name="vector")
 PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it, and after kill
 PATHS = ("profile", "texts", "backbone", "vector", "devel", "real")  # parameters of notebooks that can be a path
+WORDS = ("auto", "none")  # what the parameter `vector` can be instead
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
 
@@ -183,7 +184,8 @@ def export(
     from syn2real_utils.store import Store
 
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
-        folder = Path(model) if Path(model).is_dir() else sources.resolve(model, Store())
+        own = Path(model).is_dir() and not sources.carried(model)
+        folder = Path(model) if own else sources.resolve(model, Store())
         exports.export(folder, to, out, quantization, overwrite)
     typer.echo(f"wrote {out}")
 
@@ -322,7 +324,13 @@ def _refuse(message: str) -> NoReturn:
 
 def _absolute(given: dict[str, str]) -> dict[str, str]:
     """The parameters that name what is here, as whole paths; a profile is a file, never a folder that is called so."""
-    here = {name: Path(given[name]).expanduser() for name in PATHS if given.get(name)}
+    from syn2real_utils.backbones.sources import carried
+
+    def is_name(parameter: str, value: str) -> bool:  # whatever lies here
+        return (parameter == "backbone" and bool(carried(value))) or (parameter == "vector" and value in WORDS)
+
+    paths = {name: given[name] for name in PATHS if given.get(name)}
+    here = {name: Path(p).expanduser() for name, p in paths.items() if not is_name(name, p)}
     return {name: str(p.resolve()) for name, p in here.items() if p.is_file() or (name != "profile" and p.is_dir())}
 
 

@@ -26,7 +26,9 @@ Finding = dict[str, object]
 
 def examine() -> dict[str, Finding]:
     """Everything that `syn2real doctor` prints, as plain data: section -> name -> finding."""
-    root, sites = home(), {name: fetch.reachable(url, HUB_SECONDS) for name, url in slurpfetch.SITES.items()}
+    if not (root := home()).is_dir():
+        raise UserError(f"no folder {root}: set SYN2REAL_HOME to the project's checkout, or call from it")
+    sites = {name: fetch.reachable(url, HUB_SECONDS) for name, url in slurpfetch.SITES.items()}
     online = {HUB: hub(), RELEASE: all(sites.values())}
     free = shutil.disk_usage(root).free / 1e9
     corpora = {f"{name}-{code}": needs.of_corpus(CorpusPart(name=name, language=code)) for name, code in CORPORA}

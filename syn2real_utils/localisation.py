@@ -41,6 +41,8 @@ def all_places(profile: Profile) -> pd.DataFrame:
     shown = committed.rows(profile, "places")
     if shown is not None:
         return shown
+    if not profile.evaluation.places:
+        return _table([])
     parts = [
         _marked(case, place, sweep(case, Case.syn_target, _only(case.tau().at(place)), stages.folds(profile)))
         for case in _cases(profile)
@@ -54,9 +56,11 @@ def all_transfers(profile: Profile) -> pd.DataFrame:
     shown = committed.rows(profile, "transfer")
     if shown is not None:
         return shown
+    if not profile.evaluation.transfer:
+        return _table([])
     parts = []
     for case in _cases(profile):
-        for other in (part.name for part in profile.tts if profile.evaluation.transfer and part.name != case.tts):
+        for other in (part.name for part in profile.tts if part.name != case.tts):
             tau = Case(profile, other, case.target, case.sources, case.seed).tau()
             parts.append(
                 _marked(case, f"tau of {other}", sweep(case, Case.syn_target, _only(tau), stages.folds(profile)))

@@ -58,6 +58,7 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         confidence=f"{100 * evaluation.confidence:g}",
         chosen=tables.CHOSEN_ON[selection.how_chosen(evaluation.protocol)],
         protocol=f"protocol {evaluation.protocol}",
+        knew="knew in synthetic speech" if evaluation.protocol == "catalogue" else "did not see",
         training=f"{training.epochs:g} epochs, batches of {training.batch_size}, learning rate {training.learning_rate:g}",
         version=__version__,
         commit=machine.commit(),

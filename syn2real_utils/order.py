@@ -10,7 +10,15 @@ from pathlib import Path
 from syn2real_utils import recipe, stages, vectorpick
 from syn2real_utils.corpora.base import LEAST, read_metadata
 from syn2real_utils.errors import UserError
-from syn2real_utils.profile import BackbonePart, CorpusPart, EvaluationPart, Profile, TrainingPart, TtsPart, rooted
+from syn2real_utils.profile import (
+    BackbonePart,
+    CorpusPart,
+    EvaluationPart,
+    Profile,
+    TrainingPart,
+    TtsPart,
+    rooted_backbone,
+)
 from syn2real_utils.progress import say
 from syn2real_utils.store import check_writable
 from syn2real_utils.tensorfiles import check_free
@@ -77,7 +85,7 @@ def check(
         corpus=CorpusPart(name="folder", language=language),
         targets=[domain],
         tts=[TtsPart(name=name, takes=takes, seed=seed) for name in tts],
-        backbone=BackbonePart(name=rooted(backbone)),
+        backbone=BackbonePart(name=rooted_backbone(backbone)),
         training=TrainingPart(epochs=recipe.EPOCHS, batch_size=recipe.BATCH, learning_rate=recipe.LEARNING_RATE),
         evaluation=EvaluationPart(protocol="catalogue", lam_grid=recipe.LAM_GRID, selection_grid=recipe.LAM_GRID),
         seeds=[seed],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -21,6 +22,11 @@ from syn2real_utils.errors import UserError, names, out_of_memory
 from syn2real_utils.progress import say
 
 PICKLES = {"pytorch_model.bin": "model.safetensors", "embedding_model.ckpt": "embedding_model.safetensors"}
+# What libraries raise for damaged weights, and for settings of another kind than they should be
+DAMAGED = (
+    pickle.UnpicklingError, SafetensorError, StrictDataclassError, OSError, ValueError, LookupError, TypeError, AttributeError,
+    RuntimeError,
+)  # fmt: skip
 # What a user may call in a folder of a pickle that he or she trusts; weights_only builds tensors and runs no code.
 COMMAND = (
     'python -c "import torch, safetensors.torch as s; s.save_file({{k: t.clone().contiguous() for k, t in '
@@ -79,11 +85,12 @@ def opening(folder: Path) -> Iterator[None]:
     """Turn what damaged files raise into the user's one line."""
     try:
         yield
-    except (pickle.UnpicklingError, SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+    except DAMAGED as error:
         if out_of_memory(error):
             raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise UserError(f"cannot open the model in {folder}: {said}: fetch it again") from error
+        first, *more = str(error).strip().splitlines() or [type(error).__name__]
+        said = f"{first} {more[0].strip()}" if more and first.endswith(":") else first
+        raise UserError(f"cannot open the model in {folder}: {said.split('. ')[0]}: fetch it again") from error
 
 
 def refuse(folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from syn2real_utils.backbones.sources import carried
 from syn2real_utils.errors import UserError, likely, names
 
 FOLDER = Path(__file__).parent / "profiles"
@@ -327,6 +328,12 @@ class Profile(Part):
             raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
         if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
             raise ValueError("the ensemble seed-averaged needs several seeds")
+        if self.evaluation.protocol == "paper" and self.evaluation.rivals:
+            raise ValueError("evaluation.rivals are compared in protocol strict and catalogue: leave them out of paper")
+        if self.evaluation.protocol == "paper" and "norm-matched" in self.evaluation.selectors:
+            raise ValueError(
+                "the selector norm-matched hears source domains, which protocol paper does not: leave it out"
+            )
         if self.evaluation.rivals and self.backbone.batchnorm != "target":
             raise ValueError("rivals are compared with backbone.batchnorm target: their models hear other speech")
         if self.evaluation.transfer and len(self.tts) < 2:
@@ -406,7 +413,7 @@ def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}, can't be read as YAML: {problem or str(error).splitlines()[0]}") from error
@@ -414,10 +421,11 @@ def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
         raise UserError(f"{path} holds no profile: expected keys such as name, corpus, tts")
     if (base := values.pop("extends", None)) is None:
         return values
-    if str(base) in (*above, str(name)):
-        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), str(base)))}")
     beside = path.parent / str(base)  # a path is meant from the file that names it
-    return _merged(_read(str(beside if beside.is_file() else base), (*above, str(name))), values)
+    found = str(beside if beside.is_file() else base)
+    if Path(found).resolve() in {Path(other).resolve() for other in (*above, str(name))}:
+        raise UserError(f"profile {name} extends itself: {' -> '.join((*above, str(name), found))}")
+    return _merged(_read(found, (*above, str(name))), values)
 
 
 def _merged(base: dict, own: dict) -> dict:
@@ -435,7 +443,7 @@ def parse_overrides(pairs: list[str]) -> dict[str, object]:
             raise UserError(f"--set '{pair}': expected key=value, e.g. training.epochs=1")
         try:
             result[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
             raise UserError(f"--set '{pair}': the value is no YAML") from error
     return result
 
@@ -445,7 +453,7 @@ def _rooted(profile: Profile) -> Profile:
     corpus, backbone, tts = profile.corpus, profile.backbone, profile.tts
     if corpus.path is not None:
         corpus = corpus.model_copy(update={"path": str(Path(corpus.path).expanduser().resolve())})
-    backbone = backbone.model_copy(update={"name": rooted(backbone.name)})
+    backbone = backbone.model_copy(update={"name": rooted_backbone(backbone.name)})
     tts = [part.model_copy(update=_rooted_paths(part)) for part in tts]
     return profile.model_copy(update={"corpus": corpus, "backbone": backbone, "tts": tts})
 
@@ -453,8 +461,13 @@ def _rooted(profile: Profile) -> Profile:
 def _rooted_paths(part: TtsPart) -> dict[str, object]:
     found: dict[str, object] = {key: rooted(p) for key, p in (("model", part.model), ("speakers", part.speakers)) if p}
     if part.round_trip:
-        found["round_trip"] = part.round_trip.model_copy(update={"asr": rooted(part.round_trip.asr)})
+        found["round_trip"] = part.round_trip.model_copy(update={"asr": rooted_backbone(part.round_trip.asr)})
     return found
+
+
+def rooted_backbone(name: str) -> str:
+    """As `rooted`; a backbone that packages carry is meant whatever lies here."""
+    return name if carried(name) else rooted(name)
 
 
 def rooted(name: str) -> str:

@@ -9,13 +9,13 @@ import torch
 from syn2real_utils import checkpoints, machine, selection, stages, statistics
 from syn2real_utils.anatomy import words_between
 from syn2real_utils.backbones.clips import Clips
-from syn2real_utils.corpora.base import read_audiofolder
+from syn2real_utils.corpora.base import LEAST, read_audiofolder, read_metadata
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
 from syn2real_utils.profile import CorpusPart, Profile
 from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import Artifact, Store, fingerprint, sha256
-from syn2real_utils.text import normalise
+from syn2real_utils.text import clean, normalise
 
 # What is compared, all padded to 30 s as a pipeline hears: (model, against)
 COMPARED = (("adapted", "pretrained"), ("adapted", "syn_target"), ("joint", "pretrained"), ("joint", "adapted"))
@@ -35,6 +35,12 @@ def of_folder(profile: Profile, folder: Path) -> Profile:
 def clips_of(profile: Profile) -> pd.DataFrame:
     """The clips of `of_folder`, all domains; what cannot be scored was dropped with a count."""
     return read_audiofolder(stages.corpus(profile).path)
+
+
+def listed(profile: Profile, domain: str) -> int:
+    """How many clips of `of_folder` are called as a domain, before any was dropped."""
+    rows = read_metadata(Path(str(profile.corpus.path)), LEAST)
+    return sum(clean(name) == domain for name in rows.domain) if "domain" in rows else 0
 
 
 def check_apart(devel: pd.DataFrame, real: pd.DataFrame) -> None:

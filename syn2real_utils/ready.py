@@ -36,7 +36,7 @@ def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[P
         UserError: a place that holds no vector, a vector of another parent, a damaged vector.json.
     """
     found = [vector for place in places for vector in _of_place(Path(place), parent)]
-    found += [read(about.parent) for about in sorted((home() / PLACE).glob(f"*/{ABOUT}"))]
+    found += [read(folder) for folder in _published(home() / PLACE)]
     found += [vector for file in sorted((home() / "runs").glob(f"*/{PROFILE}")) for vector in _finished(file.parent)]
     return _best_first(found, parent, language, tts)
 
@@ -50,7 +50,7 @@ def holds_several(place: Path) -> bool:
     """Whether a path is a run, or a folder of published vectors, and not itself a vector."""
     if any((place / name).is_file() for name in (ABOUT, VECTOR)):
         return False
-    return (place / PROFILE).is_file() or any(place.glob(f"*/{ABOUT}"))
+    return (place / PROFILE).is_file() or bool(_published(place))
 
 
 def _best_first(found: Sequence[ReadyVector], parent: str, language: str, tts: Sequence[str]) -> list[ReadyVector]:
@@ -90,11 +90,16 @@ def _finished(folder: Path) -> list[ReadyVector]:
         return []
 
 
+def _published(place: Path) -> list[Path]:
+    """The folders of published vectors in a place; one that is being written is hidden."""
+    return sorted(about.parent for about in place.glob(f"*/{ABOUT}") if not about.parent.name.startswith("."))
+
+
 def _of_place(place: Path, parent: str) -> list[ReadyVector]:
     if (place / ABOUT).is_file() or (place / VECTOR).is_file():
         return [read(place).check_parent(parent)]
     if (place / PROFILE).is_file():
         return of_run(place)
-    if found := sorted(place.glob(f"*/{ABOUT}")):
-        return [read(about.parent) for about in found]
+    if found := _published(place):
+        return [read(folder) for folder in found]
     raise UserError(f"no ready vector at {place}: expected a folder as 'syn2real vector publish' makes it, or a run")

@@ -19,7 +19,10 @@ PROFILE, RUN = "profile.yaml", "run.json"  # of a run
 
 
 def of_run(folder: Path) -> list[ReadyVector]:
-    """The vectors of a finished run: by target, TTS and seed, in the order of its profile."""
+    """The vectors of a finished run: by target, TTS and seed, in the order of its profile.
+
+    A run exports models of its first seed; of the others only what notebook 05 was executed for is there.
+    """
     profile = load_profile(folder / PROFILE)
     evidence = {part.name: _evidence(folder, profile, part.name) for part in profile.tts}
     return [
@@ -27,6 +30,7 @@ def of_run(folder: Path) -> list[ReadyVector]:
         for target in profile.targets
         for part in profile.tts
         for seed in profile.seeds
+        if seed == profile.seeds[0] or _exported(folder, target, part.name, seed).is_dir()
     ]
 
 
@@ -43,6 +47,11 @@ def vector_of_run(folder: Path, profile: Profile, target: str, tts: str, seed: i
 
 
 def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, evidence: dict) -> ReadyVector:
+    if seed != profile.seeds[0] and not _exported(folder, target, tts, seed).is_dir():
+        raise UserError(
+            f"the run {folder} exported no model of {target}, {tts}, seed {seed}, but of seed {profile.seeds[0]}: take that, or "
+            f"call 'syn2real notebook 05 -p profile={folder / PROFILE} -p target={target} -p seed={seed}' first"
+        )
     lam = _chosen_lam(folder, target, tts, seed)
     path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
@@ -131,9 +140,14 @@ def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
     return wers | measured | {name: round(v, 4) if math.isfinite(v) else None for name, v in numbers.items()}
 
 
+def _exported(folder: Path, target: str, tts: str, seed: int) -> Path:
+    """Where a run's adapted model lies, in every form."""
+    return folder / "models" / f"{target}-{tts}-s{seed}"
+
+
 def _artifact(folder: Path, target: str, tts: str, seed: int, lam: float) -> Path:
     """The store's folder of the vector that the run's exported model was made with: the model's folder says which one it is."""
-    exported, artifacts = folder / "models" / f"{target}-{tts}-s{seed}", folder.parent / "artifacts"
+    exported, artifacts = _exported(folder, target, tts, seed), folder.parent / "artifacts"
     again = f"'syn2real run {folder.name}' makes it"
     made_from = _json(exported / MADE_FROM)
     if "vector" not in made_from:

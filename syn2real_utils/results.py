@@ -21,7 +21,7 @@ Kind = Literal["pooled", "mean"]
 VECTOR_OF: dict[str, Kind] = {"adapted": "pooled", "ensemble": "mean"}  # model -> its vector
 
 CONTEXT_COLUMNS = (
-    "target", "tts", "seed", "lam", "context", "utterance", "text_id", "reference", "hypothesis", "n_words", "errors",
+    "target", "tts", "seed", "lam", "context", "utterance", "text_id", "speaker", "reference", "hypothesis", "n_words", "errors",
 )  # fmt: skip
 
 

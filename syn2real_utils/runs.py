@@ -48,7 +48,7 @@ def run(profile: Profile, executor: Executor = HERE) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
-            if _up_to_date(profile) and not lacks(profile):
+            if _finished(profile):
                 return report.summary(folder)
             _fetch_apart(profile)
             prepare(profile)
@@ -204,6 +204,16 @@ def _up_to_date(profile: Profile) -> bool:
     """Whether the run's folder was made from this profile, these data and this code."""
     file = results.run_folder(profile) / INPUTS
     return file.is_file() and stages.has_corpus(profile) and file.read_text(encoding="utf-8") == _inputs(profile)
+
+
+def _finished(profile: Profile) -> bool:
+    """Whether nothing is left to do. The report is made last: of what is newer Snakemake knows whether it matters."""
+    if not _up_to_date(profile) or lacks(profile):
+        return False
+    folder = results.run_folder(profile)
+    sources = [folder / INPUTS, *(notebook.notebook_path(name) for name in notebook_names())]
+    made = (folder / "report.html").stat().st_mtime_ns
+    return all(source.stat().st_mtime_ns <= made for source in sources)
 
 
 def _settled(profile: Profile) -> Profile:

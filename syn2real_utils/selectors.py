@@ -40,12 +40,15 @@ def selector_scores(profile: Profile, target: str, seeds: Sequence[int] | None =
         The columns of `studytables.SCORE_COLUMNS`.
     """
     shown = committed.rows(profile, "selector_scores", target=target)
-    if shown is not None:
+    if shown is not None and (seeds is None or set(seeds) <= set(shown.seed)):
         return shown if seeds is None else shown[shown.seed.isin(seeds)]
+    ways = [selection.how_chosen(profile.evaluation.protocol)]
+    if shown is None:  # else other seeds are asked for, of which the default's rows are committed and no model is here
+        ways += profile.evaluation.selectors[1:]
     table = []
     for tts in (part.name for part in profile.tts):
         for seed in results.study_seeds(profile) if seeds is None else seeds:
-            for name in profile.evaluation.selectors:
+            for name in ways:
                 selector = named(name)
                 head = {"target": target, "tts": tts, "seed": seed, "selector": name, "looks_at": selector.looks_at}
                 found = selector.scores(profile, target, tts, seed)
@@ -66,8 +69,8 @@ def named(name: str) -> Selector:
     return SELECTORS[name]
 
 
-def _left_out(profile: Profile, target: str, tts: str, seed: int) -> Scores:
-    """WER of the source domains, each left out in turn."""
+def _default(profile: Profile, target: str, tts: str, seed: int) -> Scores:
+    """WER of the source domains, each left out in turn; in protocol `paper`, of the target's devel part."""
     return _wer(results.selection_scores(profile, target, tts, seed))
 
 
@@ -153,7 +156,8 @@ def _wer(rows: pd.DataFrame) -> Scores:
 
 
 SELECTORS = {
-    "leave-one-source-out": Selector("real speech of source domains", _left_out),
+    selection.CHOSEN: Selector("real speech of source domains", _default),
+    selection.DEVEL: Selector("real speech of the target's devel part, with labels", _default),  # protocol `paper`
     "synthetic-target-devel": Selector("synthetic speech of the target's texts", _synthetic_devel),
     "confidence": Selector("real target speech, no labels", _unsure("logprob", -1)),
     "entropy": Selector("real target speech, no labels", _unsure("entropy", 1)),

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 
 from syn2real_utils import machine, origins, text
+from syn2real_utils.backbones.sources import carried
 from syn2real_utils.corpora.base import assign_folds, check_domains, prepare, read_audiofolder
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile, TtsPart
-from syn2real_utils.store import DONE, Artifact, Store, fingerprint, write_text_atomic
+from syn2real_utils.store import DONE, Artifact, Store, fingerprint, walk, write_text_atomic
 from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
 
@@ -162,7 +163,7 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
     texts = rows.drop_duplicates("text_id").sort_values("text_id")[columns].astype(str).values.tolist()
     key: dict[str, object] = {
         "version": VERSIONS["synthetic"],
-        "text": text.VERSION,
+        "text": text.version(language),
         "tts": part.identity(),
         "language": language,
         "texts": texts,
@@ -173,6 +174,8 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
         key["tts"] = part.identity() | {"speakers": Path(str(settled.speakers)).name}
     if files := _user_files(part.model):
         key["model"] = files
+    if part.round_trip and not carried(part.round_trip.asr) and (files := _user_files(part.round_trip.asr)):
+        key["asr"] = files
     listen = partial(_listen, part.round_trip.asr, language) if part.round_trip else None
     label = f"{tts}-{language}-{rows.domain.iloc[0]}"
 
@@ -322,7 +325,7 @@ def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
     part = profile.corpus
     key = {
         "version": VERSIONS["corpus"],
-        "text": text.VERSION,
+        "text": text.version(part.language),
         "corpus": part.model_dump(mode="json", exclude={k for k in LATER if getattr(part, k) == LATER[k]}),
         "folds": profile.evaluation.folds,
         "files": _user_files(part.path),
@@ -339,8 +342,7 @@ def _user_files(path: str | None) -> list[list[object]] | None:
     if path is None or not Path(path).expanduser().is_dir():
         return None
     found: list[tuple[Path, int, int]] = []
-    for folder, _, files in os.walk(Path(path).expanduser()):
-        here = Path(folder)
+    for here, files in walk(Path(path).expanduser()):
         if len(files) > MANY:
             found.append((here, len(files), here.stat().st_mtime_ns))
             files = [name for name in files if Path(name).suffix in TEXTS]

@@ -20,7 +20,8 @@ from syn2real_utils.store import Store, check_writable, write_text_atomic
 from syn2real_utils.tables import PACKED, read_csv
 from syn2real_utils.text import normaliser_version
 
-ROWS = {"utterance", "errors"}  # columns of what `evaluate` writes
+# Columns of what `evaluate` writes, and of the tables of a run or of `adapt`, which have most of those too
+ROWS, OTHERS = {"utterance", "errors", "domain", "model"}, {"target", "lam", "context"}
 BATCH = 16
 
 
@@ -69,7 +70,8 @@ def evaluate(
     if out.suffix in PACKED:
         raise UserError(f"{out.name} would be no {out.suffix} file: rows are written as they are, name it {out.stem}")
     check_writable(out)
-    if out.exists() and not set(read_csv(out).columns) >= ROWS:
+    there = set(read_csv(out).columns) if out.exists() else ROWS
+    if not there >= ROWS or there & OTHERS:
         raise UserError(f"{out} holds no rows of evaluate, so it is not overwritten: name another file")
     language = language or _language(corpus)
     normaliser_version(language)  # known, or says so

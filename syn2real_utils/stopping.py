@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from syn2real_utils import machine
 from syn2real_utils.backbones.base import Backbone
 from syn2real_utils.backbones.clips import Clips
+from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score
 from syn2real_utils.profile import EarlyStoppingPart
 from syn2real_utils.progress import say
@@ -53,6 +54,18 @@ class EarlyStopping(TrainerCallback):
         file = self.work / HISTORY
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and state.global_step else []
         self.history = [(step, wer) for step, wer in told if step <= state.global_step]
+        if self.history and not self._weights().is_file():
+            raise UserError(
+                f"{self.work} lacks {self._weights().name}, its best weights so far: delete the folder and call again"
+            )
+
+    def on_save(self, args, state, control, **kwargs):
+        """A checkpoint is there, from which a killed fine-tune goes on: what was the best before is needed no more."""
+        if not self.history or not state.is_world_process_zero:
+            return
+        for file in self.work.glob("best-*.safetensors"):
+            if file != self._weights():
+                file.unlink()
 
     def on_step_end(self, args, state, control, model=None, **kwargs):
         """Judge the model when it is time."""
@@ -78,18 +91,26 @@ class EarlyStopping(TrainerCallback):
     def _keep(self, step: int, wer: float, model: torch.nn.Module) -> None:
         if not self.history or wer < min(rate for _, rate in self.history):
             self.work.mkdir(parents=True, exist_ok=True)
-            partial = self._weights().with_suffix(".partial")
+            file = self._file(step)
+            partial = file.with_suffix(".partial")
             save_file({name: t.detach().cpu().clone() for name, t in model.state_dict().items()}, partial)
-            partial.replace(self._weights())
+            partial.replace(file)
         write_text_atomic(self.work / HISTORY, json.dumps([*self.history, (step, wer)]))
 
     def restore(self, model: torch.nn.Module, into: Path) -> None:
         """Give the model its best weights, and tell the folder `into` what was judged."""
-        step, wer = min(self.history, key=lambda judged: judged[1])
+        step, wer = self._best()
         say(f"  kept step {step} of {self.history[-1][0]}: WER {wer:.1f} on the real devel part")
         model.load_state_dict(load_file(self._weights()))
         told = {"step": step, "wer": wer, "history": self.history}
         write_text_atomic(into / HISTORY, json.dumps(told) + "\n")
 
+    def _best(self) -> tuple[int, float]:
+        return min(self.history, key=lambda judged: judged[1])
+
     def _weights(self) -> Path:
-        return self.work / "best.safetensors"
+        """Of the best step."""
+        return self._file(self._best()[0])
+
+    def _file(self, step: int) -> Path:
+        return self.work / f"best-{step}.safetensors"

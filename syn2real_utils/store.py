@@ -171,6 +171,18 @@ def check_writable(out: Path) -> None:
         ) from error
 
 
+def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below it, each with the names of its files; links to folders are followed, each folder comes once."""
+    been: set[str] = set()
+    for here, inner, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in been:
+            inner.clear()
+            continue
+        been.add(real)
+        inner.sort()
+        yield Path(here), files
+
+
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

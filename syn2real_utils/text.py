@@ -14,13 +14,24 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from syn2real_utils.errors import UserError, names
 
-VERSION = 1  # raise it when a score could change
+VERSION = 1  # raise it when a score could change in every language
+# Whisper's rule puts a blank in place of every mark that Unicode does not compose with its letter, which cuts words apart
+SPELT = frozenset(
+    "as bn bo gu hi km kn ln lo ml mr my ne pa sa si ta te th yo".split()
+)  # their marks are part of the spelling
+POINTED = frozenset(
+    "ar be bg fa he ps ru sd uk ur yi".split()
+)  # their marks are stress and vowels, which many leave out
+DOTTED = frozenset(("az", "tr"))  # "İ" is the capital of "i", "I" that of "ı"
 NEVER_RETURNS = {"am"}  # num2words 0.5.14 loops for ever on some numbers of these languages
 MOST_DIGITS = 9  # longer numbers are said digit by digit: some languages of num2words overflow
 MOST_PASSES = (
     9  # Whisper's English rules need a second pass on some texts; a bound in case two texts turn into each other
 )
 
+UNSEEN = re.compile(
+    "[\u00ad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069]"
+)  # places to part a word at, directions of writing
 NUMBER = r"\d+(?:[.,]\d+)*"
 CURRENCIES = "$€£¥"
 
@@ -166,24 +177,29 @@ def languages() -> list[str]:
     return sorted(LANGUAGES)
 
 
+def version(language: str) -> int:
+    """Of the rules of a language: it rises when a score could change."""
+    return VERSION + (language in SPELT | POINTED | DOTTED)
+
+
 def normaliser_version(language: str) -> str:
-    """What `normalise` does for a language, as stored in each scored row: "english/1", "basic-es/1", "basic-bg-digits/1".
+    """What `normalise` does for a language, as stored in each scored row: "english/1", "basic-es/1", "basic-el-digits/1".
 
     "digits": num2words does not know the language, so digits stay digits, and a number that one side writes in words
     and the other in digits counts as an error.
     """
     _check(language)
     if language == "en":
-        return f"english/{VERSION}"
-    return f"basic-{language}{'' if _counts(language) else '-digits'}/{VERSION}"
+        return f"english/{version(language)}"
+    return f"basic-{language}{'' if _counts(language) else '-digits'}/{version(language)}"
 
 
 def normalise(text: str, language: str) -> str:
     """`text` as it is scored: lower case, no punctuation, numbers and signs in words, accents kept; idempotent.
 
-    Whisper's own normalisers with two changes. They delete what is in round brackets; readers say it, so it is kept, but for an
-    amount of money that only repeats the words before it ("5 yenes (¥5)"). And in languages other than English numbers
-    are written out. English keeps Whisper's rule (words become digits), without its table of British spellings.
+    Whisper's own normalisers with three changes. They delete what is in round brackets; readers say it, so it is kept, but for an
+    amount of money that only repeats the words before it ("5 yenes (¥5)"). In languages other than English numbers are
+    written out. And marks that stand apart from their letter do not part a word: see `SPELT`, `POINTED`, `DOTTED`. English keeps Whisper's rule (words become digits), without its table of British spellings.
     """
     _check(language)
     for _ in range(MOST_PASSES):
@@ -191,6 +207,12 @@ def normalise(text: str, language: str) -> str:
             break
         text = again
     return text
+
+
+def clean(text: str) -> str:
+    """`text` as it is kept: composed (NFC), white space as single blanks, without signs that nobody sees or says."""
+    seen = unicodedata.normalize("NFC", UNSEEN.sub("", text))
+    return re.sub(r"[\s\u200b\ufeff]+", " ", seen).strip()  # a blank without width parts words
 
 
 def spoken(text: str, language: str) -> str:
@@ -222,7 +244,7 @@ def _normalise_once(text: str, language: str) -> str:
     if language == "en":
         text = _signs(_ordinals(_romans(text), "en"), "en", money=False)  # "9th": Whisper's rule knows no "ninth"
     else:
-        text = _write_out(text, language)
+        text = _marks(_write_out(text, language), language)
     return re.sub(r"\s+", " ", _normaliser(language)(text)).strip()
 
 
@@ -233,7 +255,26 @@ def _normaliser(language: str):
         EnglishTextNormalizer,
     )  # takes a second
 
-    return EnglishTextNormalizer({}) if language == "en" else BasicTextNormalizer()
+    if language == "en":
+        return EnglishTextNormalizer({})
+    basic = BasicTextNormalizer()
+    if language in SPELT:
+        basic.clean = _without_signs
+    return basic
+
+
+def _without_signs(text: str) -> str:
+    """Blanks in place of symbols and punctuation, as in Whisper's rule; marks stay."""
+    return "".join(" " if unicodedata.category(c)[0] in "SP" else c for c in unicodedata.normalize("NFKC", text))
+
+
+def _marks(text: str, language: str) -> str:
+    """`text` (NFKC) without what Whisper's rule would take for the end of a word."""
+    if language in DOTTED:
+        return text.replace("İ", "i").replace("I", "ı")
+    if language in POINTED:
+        return "".join(c for c in text if unicodedata.category(c) != "Mn")
+    return text
 
 
 def _open_brackets(text: str, mark: str) -> str:

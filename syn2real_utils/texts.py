@@ -19,7 +19,7 @@ from syn2real_utils.corpora.base import NO_FOLD, text_id
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.guess import guess_language, unsaid
 from syn2real_utils.progress import track
-from syn2real_utils.text import normalise, spoken
+from syn2real_utils.text import clean, normalise, spoken
 
 COLUMNS = ("text", "transcription")  # of a .csv, keys of a .jsonl; else the only one
 AT_LEAST = 2  # usable texts
@@ -95,7 +95,7 @@ def read_texts(file: Path | str, language: str) -> Texts:
     dropped: list[tuple[int, str, str]] = []
     seen: set[str] = set()
     for line, raw in track(found, "check the texts"):
-        text = unicodedata.normalize("NFC", re.sub(r"[\s\u200b\ufeff]+", " ", raw)).strip()
+        text = clean(raw)
         if reason := _unusable(text, language, seen):
             dropped.append((line, reason, raw))
         else:

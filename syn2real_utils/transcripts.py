@@ -10,7 +10,7 @@ from pathlib import Path
 
 from syn2real_utils.corpora.folder import FORMATS as AUDIO_FORMATS
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.store import check_writable, write_text_atomic
+from syn2real_utils.store import check_writable, walk, write_text_atomic
 
 FORMATS = ("text", "json", "csv", "srt")
 
@@ -72,7 +72,8 @@ class Output:
         if not several and self.out.is_dir():
             named = f"{self.out / 'transcripts'}.{'txt' if self.form == 'text' else self.form}"
             raise UserError(f"{self.out} is a folder: name the file to write, such as {named}")
-        check_writable(self.out)
+        for place in {place.parent: place for place in self._places(files)}.values():
+            check_writable(place)
         for place in self._places(files):
             if place.suffix.lower() in AUDIO_FORMATS or place.resolve() in {Path(file).resolve() for file in files}:
                 raise UserError(
@@ -124,7 +125,8 @@ def find_clips(given: Sequence[Path | str] | Path | str) -> list[str]:
     for place in map(Path, places):
         if not place.exists():
             raise UserError(f"no clip or folder {place}: name files or folders of wav, flac, ogg or mp3")
-        inside = sorted(path for path in place.rglob("*") if _is_clip(path)) if place.is_dir() else [place]
+        found = (folder / name for folder, there in walk(place) for name in there)
+        inside = sorted(path for path in found if _is_clip(path)) if place.is_dir() else [place]
         if not inside:
             raise UserError(f"the folder {place} holds no clip: expected wav, flac, ogg or mp3 in it or below")
         files += map(str, inside)

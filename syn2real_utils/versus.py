@@ -34,7 +34,7 @@ def compare(
     A model `X+tau` is also compared with X, and all are with `real_source` where it is among `beside`. Several seeds are pooled:
     then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is adjusted by Holm over all
     models, targets and TTS of one baseline, and over all `X+tau` against X; the pooled targets are families of their own. `best`
-    marks the lowest WER of its target, TTS and seed; a tie is marked twice. `adapted` is compared too, with syn_target.
+    marks the lowest WER of its target, TTS and seed, syn_target among them; a tie is marked twice. `adapted` is compared too, with syn_target.
 
     Args:
         utterances: tables/utterances.csv.
@@ -59,7 +59,6 @@ def compare(
         for row in _compared(dict(zip(CELL, cell, strict=True)), own, best, samples, confidence)
     ]
     found = pd.DataFrame(table)
-    found["best"] = found.wer.eq(found.groupby(CELL).wer.transform("min"))
     found["p_holm"] = np.nan
     own = found.baseline.isin([*BASELINES, *beside])
     for _, family in found.groupby([found.baseline.where(own, WITH_TAU), found.target == ALL]):
@@ -94,6 +93,7 @@ def _compared(
     models = {str(name): rows for name, rows in picked.groupby("model", sort=False)}
     bases = {name: models[name] for name in (*BASELINES, BESIDE[0]) if name in models}
     best = {str(name): corpus_wer(rows) for name, rows in oracle.groupby("model")}
+    lowest = min(corpus_wer(rows) for rows in models.values())
     for name, rows in models.items():
         if name == BASELINES[0]:
             continue
@@ -101,7 +101,7 @@ def _compared(
         facts = {
             "model": name, "lam": lams[0] if len(lams) == 1 else np.nan, "lam_choice": choice or ("own" if lams else ""),
             "n_utterances": len(rows), "n_words": int(rows.n_words.sum()), "wer": round(corpus_wer(rows), 4),
-            "wer_oracle": round(best.get(name, np.nan), 4),
+            "wer_oracle": round(best.get(name, np.nan), 4), "best": corpus_wer(rows) == lowest,
         }  # fmt: skip
         without = name.removesuffix(WITH_TAU)
         for baseline, base in (bases | {without: models[without]} if without in models else bases).items():

@@ -193,6 +193,13 @@ def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatc
         call(tiny, "other", devel=devel, real=devel)
 
 
+def test_a_domain_of_devel_whose_texts_all_stand_in_another_is_refused(tiny, home):
+    devel = clips(home, "devel", [SAID[0], SAID[0], SAID[1]], 7, ["ajeno", "animales", "ajeno"])
+    with pytest.raises(UserError, match=r"--devel: of 1 clips of animales none can be scored, see .*dropped.csv"):
+        call(tiny, "model", devel=devel)
+    assert not (home / "model").exists()
+
+
 def test_real_clips_in_another_language_are_told(tiny, home, capsys):
     said = ["what would you like to do with this one", "they are not what he was looking for"]
     english = clips(home, "english", said, 7)

@@ -206,7 +206,7 @@ def folder(root: Path, splits: list[str]) -> Path:
 
 def test_early_stopping_keeps_the_best_and_ends_what_gets_no_better(tmp_path):
     class State:
-        global_step, max_steps = 0, 9
+        global_step, max_steps, is_world_process_zero = 0, 9, True
 
     class Control:
         should_training_stop = False
@@ -224,8 +224,13 @@ def test_early_stopping_keeps_the_best_and_ends_what_gets_no_better(tmp_path):
     State.global_step = 5
     again.on_train_begin(None, State, Control)
     assert again.history == [(2, 50.0), (4, 40.0)], "what was judged after the checkpoint is judged again"
-    best.restore(model, tmp_path)
-    assert model.weight.eq(4).all()
+    State.global_step = 3
+    again.on_train_begin(None, State, Control)
+    again.restore(model, tmp_path / "again")
+    assert model.weight.eq(2).all(), "a better step that comes after the checkpoint is not there yet"
+    best.on_save(None, State, Control)
+    best.restore(model, tmp_path / "best")
+    assert model.weight.eq(4).all() and [file.name for file in tmp_path.glob("best-*")] == ["best-4.safetensors"]
 
 
 def test_raw_scoring_has_the_floor_of_a_perfect_recogniser():

@@ -85,6 +85,7 @@ def test_unknown_profile_and_bad_files(tmp_path):
         ("a:\n\t- b", f"{unread}.*tab|cannot start"),
         ("name: a\nname: b", f"{unread}key 'name' stands twice"),
         ("- a", "holds no profile"),
+        ("name: 2025-02-30", "x.yaml, can't be read as YAML: day is out of range"),
     ):
         (tmp_path / "x.yaml").write_text(text)
         with pytest.raises(UserError, match=message):
@@ -92,6 +93,8 @@ def test_unknown_profile_and_bad_files(tmp_path):
 
 
 def test_overrides_are_read_as_yaml_and_checked():
+    with pytest.raises(UserError, match="--set 'name=2025-06-31': the value is no YAML"):
+        parse_overrides(["name=2025-06-31"])
     assert parse_overrides(["training.epochs=0.5", "targets=[food]"]) == {"training.epochs": 0.5, "targets": ["food"]}
     with pytest.raises(UserError, match="expected key=value"):
         parse_overrides(["training.epochs"])
@@ -138,5 +141,15 @@ def test_paths_are_meant_from_the_file_or_the_folder_that_name_them(tmp_path, mo
     assert (
         load_profile("sub/mine.yaml", {"backbone.name": "openai/whisper-small"}).backbone.name == "openai/whisper-small"
     )
+    for name in ("base", "openai/whisper-base"):  # carried ones are meant whatever lies here
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+        assert load_profile("sub/mine.yaml", {"backbone.name": name}).backbone.name == name
+    assert load_profile("sub/mine.yaml", {"backbone.name": "./base"}).backbone.name == str(tmp_path / "base")
     with pytest.raises(UserError, match="'tts' is a list: give it whole"):
         load_profile("sub/mine.yaml", {"tts.0.takes": 2})
+    for name, other in (("a", "b"), ("b", "a"), ("own", "own")):
+        (tmp_path / "sub" / f"{name}.yaml").write_text(f"extends: {other}.yaml\n")
+    for name in ("a", "own"):
+        with pytest.raises(UserError, match=f"profile sub/{name}.yaml extends itself|extends itself: sub/a.yaml"):
+            load_profile(f"sub/{name}.yaml")

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 from syn2real_utils import checkpoints, lora, origins, ready
 from syn2real_utils.errors import UserError
 from syn2real_utils.parameters import module_of
+from syn2real_utils.profile import load_profile
 from syn2real_utils.publish import Wanted, publish
 from syn2real_utils.statistics import changes_table
 from syn2real_utils.vectors import TaskVector
-from tests.made_run import DOMAINS, LAM, finished, vector_folder
+from tests.made_run import DOMAINS, ENGINES, LAM, TARGETS, finished, vector_folder
 from tests.test_checkpoints import contents, make
 from tests.test_cli import call
 
@@ -77,6 +78,18 @@ def test_what_a_vector_says_of_itself_is_what_the_tables_of_its_run_say(run, hom
     assert licences == {"Whisper base": "MIT", "recordings of Tux Paint": "GPL-2", "SVOX Pico": "Apache-2.0"}
     assert f"{row.wer_model:.1f} % after" in card.text and "household, town" in card.text
     assert not [name for name, text in contents(home / "out").items() if str(home).encode() in text]
+
+
+def test_a_run_of_several_seeds_gives_the_vectors_of_its_first(run, home):
+    file = run / "profile.yaml"
+    file.write_text(load_profile(file, {"seeds": [0, 1]}).to_yaml())
+    assert [(v.about.target, v.tts, v.about.seed) for v in ready.of_run(run)] == [
+        (t, e, 0) for t in TARGETS for e in ENGINES
+    ]
+    with pytest.raises(
+        UserError, match=r"no model of animals, pico, seed 1.*notebook 05 -p profile=.*profile.yaml -p target=animals"
+    ):
+        publish(run, home / "out", Wanted(tts="pico", seed=1))
 
 
 def test_a_part_that_is_not_for_commercial_use_binds_the_whole(run, home, monkeypatch):
@@ -162,6 +175,8 @@ def test_apply_and_mean_take_low_rank(run, home):
 
 def test_vectors_of_runs_and_published_ones_are_found(run, home, parent):
     publish(run, home / "vectors" / "mine", Wanted("animals", "kokoro"))
+    (home / "vectors" / ".other.1.partial").mkdir()  # what a killed publish left
+    (home / "vectors" / ".other.1.partial" / "vector.json").write_text("{}")
     found = ready.find(parent, "es")
     assert {v.path.name for v in found} == {"mine", vector_folder(run).name, vector_folder(run, "pico").name}
     assert [v.tts for v in ready.find(parent, "es", ["pico", "kokoro"])] == ["pico", "kokoro", "kokoro"]

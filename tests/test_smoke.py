@@ -204,6 +204,24 @@ def test_a_table_that_was_deleted_sends_its_notebook_to_the_workflow_again(kille
     assert runs.lacks(profile) == []
 
 
+@pytest.mark.parametrize("newer", ["inputs", "notebooks"], ids=["stopped before its first job", "edited"])
+def test_what_is_newer_than_the_report_goes_to_the_workflow(killed, run, newer, monkeypatch):
+    monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
+    asked: list[str] = []
+    monkeypatch.setattr(runs, "_work", lambda profile, _: asked.append(profile.name))
+    before = {file: file.stat().st_mtime_ns for file in (run / "inputs.json", run / "report.html")}
+    made = before[run / "report.html"]
+    runs.run(load_profile(PROFILE))
+    assert asked == []
+    times = (made + 1, made) if newer == "inputs" else (1, 2)  # of inputs.json and the report
+    for file, moment in zip(before, times, strict=True):
+        os.utime(file, ns=(moment, moment))
+    runs.run(load_profile(PROFILE))
+    assert asked == ["smoke"]
+    for file, moment in before.items():
+        os.utime(file, ns=(moment, moment))
+
+
 def test_the_exported_model_opens_in_a_pipeline_and_hears_words(killed):
     (folder, *_) = sorted((killed[0] / "runs" / "smoke" / "models").glob("*/"))
     lineage = json.loads((folder / "lineage.json").read_text())

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.text import languages, normalise, normaliser_version, spoken
+from syn2real_utils.text import clean, languages, normalise, normaliser_version, spoken
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,32 @@ def test_normalise_is_idempotent_and_leaves_no_digit(language):
 def test_spoken_spanish(text, said):
     assert spoken(text, "es") == said
     assert normalise(said, "es") == normalise(text, "es")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "same"),
+    [
+        ("ru", "Старый за\u0301мок, ёж", "старый замок ёж"),
+        ("tr", "İstanbul IŞIK", "istanbul ışık"),
+        ("hi", "हिन्दी, किताब!", "हिन्दी किताब"),
+        ("th", "ไม่ (น้ำ)", "ไม่ น้ำ"),
+        ("ar", "كِتَاب", "كتاب"),
+        ("yo", "ẹ\u0301kọ\u0301", "ẹ\u0301kọ\u0301"),
+    ],
+)
+def test_marks_do_not_part_words(language, text, same):
+    once = normalise(text, language)
+    assert once.split() == normalise(same, language).split() and len(once.split()) == len(same.split())
+    assert normalise(once, language) == once and normaliser_version(language).endswith("/2")
+
+
+def test_vowels_of_indian_scripts_count():
+    assert normalise("हिन्दी", "hi") != normalise("हन्द", "hi")
+
+
+def test_what_is_kept_is_composed_and_holds_nothing_unseen():
+    assert clean(" mu\u0301sica\u00ad  del\u200bmar\u2060\ufeff\u200e\n") == "música del mar"
+    assert clean("क्‍ष") == "क्‍ष", "joiners are part of the spelling"
 
 
 def test_spoken_english_and_a_huge_number():

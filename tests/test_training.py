@@ -161,6 +161,27 @@ def test_labels_pin_language_and_task_and_end(tiny):
         Whisper(tiny.folder, "xx", PART)
 
 
+ODD = {  # what stands in a folder's settings -> what is said of it
+    "a size that is no number": ("config.json", {"d_model": "wide"}, "cannot open the model in .*d_model"),
+    "sizes of another model": ("config.json", {"encoder_ffn_dim": 32}, "cannot open the model in .*"),
+    "fewer layers than weights": ("config.json", {"encoder_layers": 0}, "knows nothing of: model.encoder.layers.0"),
+    "more layers than weights": ("config.json", {"encoder_layers": 2}, "its weights lack model.encoder.layers.1"),
+    "languages in a list": ("generation_config.json", {"lang_to_id": ["<|es|>"]}, "cannot open the model in .*"),
+    "no task": ("generation_config.json", {"task_to_id": {}}, "cannot open the model in .*transcribe"),
+    "words for tokens": ("generation_config.json", {"suppress_tokens": ["a"]}, "cannot open the model in .*'a'"),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_settings_that_do_not_fit_are_one_line(case, tiny, tmp_path):
+    name, odd, message = ODD[case]
+    folder = shutil.copytree(tiny.folder, tmp_path / "odd")
+    (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | odd))
+    with pytest.raises(UserError, match=message) as refused:
+        Whisper(folder, "es", PART).load()
+    assert "\n" not in str(refused.value)
+
+
 def test_a_text_of_more_tokens_than_whisper_writes_is_named(tiny):
     longest = "日" * 442 + " a"  # 444 tokens, and those of the prompt and the end
     assert len(tiny.labels(longest)) == 448

@@ -242,6 +242,8 @@ REFUSED = {
     "several SRT into a file": (["base", "{clips}", "--format", "srt", "-o", "x.srt"], "one file for 2 clips"),
     "SRT of one name": (["base", "{clips}", "--format", "srt", "-o", "out"], "would both be written to out/a.srt"),
     "an unreadable clip": (["base", "{there}"], "cannot read the clip"),
+    "samples without a rate": (["base", "{raw}"], "cannot read the clip"),
+    "SRT below a file": (["base", "{clip}", "{deep}", "--format", "srt", "-o", "{taken}"], "that you may write to"),
 }
 
 
@@ -250,7 +252,11 @@ def test_bad_input_is_one_line_and_status_2(case, clip, home, tmp_path, capsys):
     tone(tmp_path / "two" / "a.wav"), tone(tmp_path / "two" / "a.flac")
     (tmp_path / "empty").mkdir()
     (tmp_path / "there.txt").write_text("mine")
+    (tmp_path / "there.raw").write_bytes(bytes(3200))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "deep").write_text("a file where a folder is needed")
     names = {"clip": clip, "empty": tmp_path / "empty", "there": tmp_path / "there.txt", "clips": tmp_path / "two"}
+    names |= {"raw": tmp_path / "there.raw", "deep": tone(tmp_path / "deep" / "b.wav"), "taken": tmp_path / "taken"}
     arguments, message = REFUSED[case]
     before = tree(tmp_path)
     status, out, err = call(capsys, "transcribe", *(a.format(**names) for a in arguments))
@@ -269,6 +275,12 @@ def test_clips_are_found_once_and_in_order(tmp_path):
     later, sooner = tone(tmp_path / "b" / "x.wav"), tone(tmp_path / "a" / "deep" / "y.FLAC")
     assert find_clips(tmp_path) == [str(sooner), str(later)]
     assert find_clips([later, tmp_path, str(later)]) == [str(later), str(sooner)]
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("away", "once-more"):
+        (linked / name).symlink_to(tmp_path / "a", target_is_directory=True)
+    (linked / "round").symlink_to(linked, target_is_directory=True)
+    assert find_clips(linked) == [str(linked / "away" / "deep" / "y.FLAC")], "links are followed, each folder once"
 
 
 # cutting and writing, without a model

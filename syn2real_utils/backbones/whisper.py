@@ -53,7 +53,9 @@ class Whisper:
             self.tokenizer = WhisperTokenizerFast.from_pretrained(folder)
             self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
             self.settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-        self.prompt = self._prompt()
+            self.prompt = self._prompt()
+            self.banned = [int(token) for token in self.settings.get("suppress_tokens") or []]
+            self.banned_first = [int(token) for token in self.settings.get("begin_suppress_tokens") or []]
 
     def load(self, folder: Path | None = None) -> WhisperForConditionalGeneration:
         """The model of a folder (this backbone's own if none is given) in float32, ready to decode.
@@ -69,6 +71,10 @@ class Whisper:
         if lacking := sorted(set(found["missing_keys"]) - set(TIED)):
             raise UserError(
                 f"{folder} is no whole Whisper: its weights lack {names(lacking, 3)}; fetch or make it again"
+            )
+        if beyond := sorted(found["unexpected_keys"]):
+            raise UserError(
+                f"{folder} has weights that its config.json knows nothing of: {names(beyond, 3)}; fetch or make it again"
             )
         if odd := [key for key, tensor in model.named_parameters() if not tensor.isfinite().all()]:
             raise UserError(f"{folder} holds numbers that are not finite in {names(odd, 3)}: fetch or make it again")
@@ -235,8 +241,8 @@ class Whisper:
         """
         heard = hear(model, clips)
         most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
-        banned = torch.tensor(self.settings.get("suppress_tokens") or [], dtype=torch.long, device=model.device)
-        first = torch.tensor(self.settings.get("begin_suppress_tokens") or [], dtype=torch.long, device=model.device)
+        banned = torch.tensor(self.banned, dtype=torch.long, device=model.device)
+        first = torch.tensor(self.banned_first, dtype=torch.long, device=model.device)
         end, rows = self.tokenizer.eos_token_id, list(range(len(clips)))
         said: list[list[int]] = [[] for _ in rows]
         tokens = torch.tensor([self.prompt] * len(rows), device=model.device)

@@ -19,6 +19,7 @@ from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store
+from syn2real_utils.text import clean
 
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 SPLITS = ("train", "validation", "test")
@@ -51,7 +52,8 @@ def read_audio(folder: Path, language: str) -> pd.DataFrame:
         rows["domain"] = folder.resolve().name
     for column in ("speaker", "split"):
         rows[column] = rows[column].str.strip() if column in rows else ""
-    rows["domain"] = rows.domain.str.strip()
+    for column in ("domain", "transcription"):
+        rows[column] = rows[column].map(clean)
     _check_splits(rows, folder / METADATA)
     rows["duration"] = [
         _seconds(name, path, f"{folder / METADATA} row {number}") for number, name, path in _numbered(rows)
