@@ -141,7 +141,7 @@ def _evidence(folder: Path, profile: Profile, tts: str) -> dict:
 
 
 def _exported(folder: Path, target: str, tts: str, seed: int) -> Path:
-    """Where a run's adapted model lies, in every form."""
+    """Where a run exports its adapted model of a target, TTS and seed."""
     return folder / "models" / f"{target}-{tts}-s{seed}"
 
 

@@ -199,7 +199,8 @@ def normalise(text: str, language: str) -> str:
 
     Whisper's own normalisers with three changes. They delete what is in round brackets; readers say it, so it is kept, but for an
     amount of money that only repeats the words before it ("5 yenes (¥5)"). In languages other than English numbers are
-    written out. And marks that stand apart from their letter do not part a word: see `SPELT`, `POINTED`, `DOTTED`. English keeps Whisper's rule (words become digits), without its table of British spellings.
+    written out. And marks that stand apart from their letter do not part a word: see `SPELT`, `POINTED`, `DOTTED`. English
+    keeps Whisper's rule (words become digits), without its table of British spellings.
     """
     _check(language)
     for _ in range(MOST_PASSES):

@@ -34,7 +34,8 @@ def compare(
     A model `X+tau` is also compared with X, and all are with `real_source` where it is among `beside`. Several seeds are pooled:
     then only rows of seed "all" are given. Several targets are also pooled, as target "all". p is adjusted by Holm over all
     models, targets and TTS of one baseline, and over all `X+tau` against X; the pooled targets are families of their own. `best`
-    marks the lowest WER of its target, TTS and seed, syn_target among them; a tie is marked twice. `adapted` is compared too, with syn_target.
+    marks the lowest WER of its target, TTS and seed, syn_target among them; a tie is marked twice. `adapted` is compared too,
+    with syn_target.
 
     Args:
         utterances: tables/utterances.csv.
