@@ -25,11 +25,13 @@ def sweep(
     batch_size: int,
     settle: "Callable[[torch.nn.Module], None] | None" = None,
     sure: bool = False,
+    drafts: Sequence[str] | None = None,
 ) -> dict[float, list]:
     """Transcripts of `clips` by `model + lam * vector` for each lam, in one process, without writing a checkpoint.
 
     `settle` mends what is no parameter (BatchNorm statistics) at every lam but 0. The model is left as it came.
     `sure`: each transcript as the backbone's `Heard`, which says how sure it was, not as text.
+    `drafts`: transcripts that the first lam is likely to hear; each further lam begins with those of the lam before it.
     """
     from syn2real_utils import parameters  # which imports torch
 
@@ -43,7 +45,8 @@ def sweep(
         vector.write_into(model.state_dict(), base, lam)
         if settle and lam:
             settle(model)
-        texts[lam] = hear(model, clips, batch_size)
+        texts[lam] = hear(model, clips, batch_size, drafts)
+        drafts = [said.text if sure else said for said in texts[lam]]
         for key, tensor in kept.items():
             state[key].copy_(tensor)
         say(f"  lam {lam:g}: {len(clips)} clips")

@@ -112,18 +112,23 @@ def _add_training(found: Plan, profile: Profile, counts: Counts, sources: Source
 
 
 def _add_sweeps(found: Plan, profile: Profile, counts: Counts, sources: Sources, left_out: Sources) -> None:
-    """Every model on its target's clips, the choice of lam on the sources', and the exported models at 30 s."""
+    """Every model on its target's clips, the choice of lam on the sources', and the exported models at 30 s.
+
+    A target model at lam 0 is heard once, for all vectors and targets.
+    """
     evaluation, engines, seeds = profile.evaluation, len(profile.tts), len(profile.seeds)
-    own, chosen, folds = len(evaluation.lam_grid), len(evaluation.selection_grid), counts.folds
+    moved, chosen, folds = len(evaluation.lam_grid) - 1, len(evaluation.selection_grid) - 1, counts.folds
     for target, domains in sources.items():
         clips = int(counts.scored[target])
-        found.decoded += seeds * clips * (1 + engines * (1 + own + chosen))
+        found.decoded += seeds * clips * (1 + engines * (2 + moved + chosen))
         found.pairs += seeds * engines * (folds + len(domains))
         found.decoded += round(engines * clips / folds)  # the exported models, first seed
         found.decoded_full += round((1 + engines / folds) * clips)  # `pretrained` has neither seed nor TTS
     for domains, left in {domains: list(left_out[target]) for target, domains in sources.items()}.items():
         found.decoded += round(seeds * 2 * engines * counts.selected / folds * counts.scored[left].sum() * chosen)
         found.pairs += seeds * 2 * engines * len(left) * (len(domains) - 1)
+    alone = sorted({domain for left in left_out.values() for domain in left} - set(sources))
+    found.decoded += round(seeds * engines * counts.selected / folds * counts.scored[alone].sum())
 
 
 def _add_studies(found: Plan, profile: Profile, counts: Counts, sources: Sources) -> None:

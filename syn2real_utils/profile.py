@@ -226,6 +226,10 @@ class EvaluationPart(Part):
     transfer: bool = False  # add the vector of one TTS to the target model of another
     loss_plane: Annotated[int, Field(ge=0)] = 0  # points a side of the plane of the target's loss; 0: none
 
+    def is_sure(self) -> bool:
+        """Whether a selector asks how sure a model was."""
+        return bool({"confidence", "entropy"} & set(self.selectors))
+
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
         for name in ("lam_grid", "selection_grid"):

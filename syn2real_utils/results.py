@@ -300,8 +300,7 @@ def study_seeds(profile: Profile) -> list[int]:
 
 def is_sure(profile: Profile, seed: int) -> bool:
     """Whether the sweep of a target keeps how sure the model was: then a selector needs no other one."""
-    wanted = {"confidence", "entropy"} & set(profile.evaluation.selectors)
-    return bool(wanted) and seed in study_seeds(profile)
+    return profile.evaluation.is_sure() and seed in study_seeds(profile)
 
 
 def scored(profile: Profile, rows: pd.DataFrame, heard: pd.DataFrame) -> pd.DataFrame:

@@ -83,7 +83,7 @@ __all__ = [
 ]
 
 # Raise a stage's number when its code would make something else from the same inputs.
-VERSIONS = {"model": 5, "transcripts": 5, "padded": 4}  # padded: transcripts at 30 s
+VERSIONS = {"model": 5, "transcripts": 6, "padded": 5}  # padded: transcripts at 30 s
 MODELS, VECTORS = "runs/artifacts/models", "runs/artifacts/vectors"
 SURENESS = ("tokens", "logprob", "entropy")  # columns of transcripts that say how sure the model was
 FULL_BATCH = 4  # clips of 30 s that are heard at once: more take much memory and save no time
@@ -298,6 +298,30 @@ def transcripts(
     Returns:
         `lam, utterance, hypothesis`; if `sure`, `tokens, logprob, entropy` as in the backbone's `Heard`.
     """
+    if not (spec and model):
+        return _heard(profile, model, rows, full=full, sure=sure)
+    plain = _heard(profile, model, rows, full=full, sure=sure or profile.evaluation.is_sure())
+    found, moved = plain.assign(lam=0.0), [lam for lam in lams if lam]
+    if moved:
+        found = pd.concat([found, _heard(profile, model, rows, spec, moved, full, sure, plain.hypothesis.tolist())])
+    columns = ["lam", "utterance", "hypothesis", *(SURENESS if sure else ())]
+    return pd.concat([found.loc[found.lam == lam, columns] for lam in lams], ignore_index=True)
+
+
+def _heard(
+    profile: Profile,
+    model: Artifact | None,
+    rows: pd.DataFrame,
+    spec: VectorSpec | Direction | None = None,
+    lams: Sequence[float] = (0.0,),
+    full: bool = False,
+    sure: bool = False,
+    drafts: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """`transcripts` that are kept together; with a vector, those of the other lam than 0, which targets and vectors share.
+
+    `drafts`: what the model alone hears.
+    """
     full = full or model is None
     sets = sorted({_fingerprint_of(Path(path)) for path in rows.path} - {corpus(profile).fingerprint})
     key = {
@@ -321,7 +345,7 @@ def transcripts(
         TRANSCRIPTS,
         label,
         key,
-        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, into / "transcripts.csv"),
+        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, drafts, into / "transcripts.csv"),
     )
     return pd.read_csv(
         found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
@@ -393,6 +417,7 @@ def _transcribe(
     lams: Sequence[float],
     full: bool,
     sure: bool,
+    drafts: Sequence[str] | None,
     file: Path,
 ) -> None:
     from syn2real_utils.backbones.clips import Clips
@@ -408,7 +433,10 @@ def _transcribe(
     with machine.enough_memory(f"transcripts of {len(clips)} clips", f"{remedy}; finished models stay"):
         heard = asr.load(model.path if model else None)
         settle = batchnorm.settler(profile, model, asr) if tau and model else None
-        texts = sweep(asr, heard, tau, lams, clips, size, settle, sure) if tau else {0.0: hear(heard, clips, size)}
+        if tau:
+            texts = sweep(asr, heard, tau, lams, clips, size, settle, sure, drafts)
+        else:
+            texts = {0.0: hear(heard, clips, size)}
     table = [
         {"lam": lam, "utterance": utterance} | _said(said)
         for lam, transcripts in texts.items()

@@ -69,8 +69,8 @@ def test_plan_counts_the_work():
     assert found.spoken == {"kokoro": 14, "pico": 14} and found.notebooks == 9
     # 8 real + 2 x 8 pooled, the same of single domains, 2 x 2 x 3 of the target, 2 x 4 that choose lam
     assert found.trained == 24 + 24 + 12 + 8
-    # real_source, 2 x syn_source and both sweeps; what chooses lam; the exported models on half of the clips
-    assert found.decoded == 6 * (1 + 2 * (1 + 3 + 2)) + 2 * 2 * 4 * 2 + 2 * 3
+    # real_source, 2 x syn_source, syn_target and both sweeps from it; what chooses lam; the exported models on half of the clips
+    assert found.decoded == 6 * (1 + 2 * (1 + 1 + 2 + 1)) + 2 * 4 * (1 + 2) + 2 * 3
     assert found.decoded_full == 6 + 2 * 3, "pretrained, and the exported models at 30 s"
     assert 0 < found.hours < 1 and "17 models" in found.line() and "not measured" not in found.line()
     more = replace(found, spoken=found.spoken | {"bark": 14})

@@ -95,6 +95,13 @@ def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeyp
     made = {name: counts.get(name, 0) for name in ("vectors", "transcripts", "lengths")}
     assert counts == {"models": 17, "adapted": 2, "cosines": 1, "geometry": 2} | made
     assert made["transcripts"] and made["lengths"]
+    heard = {file.parent.name: set(pd.read_csv(file).lam) for file in artifacts.glob("transcripts/*/transcripts.csv")}
+    swept = {
+        name: lams for name, lams in heard.items() if any(f"-{of}-" in name for of in ("pooled", "mean", "direction"))
+    }
+    plain = {name: lams for name, lams in heard.items() if name not in swept}
+    assert {frozenset(lams) for lams in plain.values()} == {frozenset([0.0])}
+    assert swept and not any(0.0 in lams for lams in swept.values()), "lam 0 is heard once for all vectors"
     assert counts["vectors"] == 2
     monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
     foreseen = plan(profile := load_profile(PROFILE), stages.real_rows(profile))

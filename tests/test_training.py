@@ -14,7 +14,7 @@ from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
 from syn2real_utils.backbones.clips import Clips, Examples
 from syn2real_utils.backbones.context import HEARING, LEARNING, short_context, stack, stand_ins
-from syn2real_utils.backbones.whisper import Example, Whisper
+from syn2real_utils.backbones.whisper import Example, Whisper, _batches
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import score, sweep
@@ -147,6 +147,51 @@ def test_a_clip_is_heard_the_same_alone_and_beside_longer_ones(base, shared_data
     assert together == [asr.transcribe(model, [clip], 1)[0] for clip in clips]
     assert all(torch.equal(before[key], tensor) for key, tensor in model.state_dict().items())
     assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("precision", ["float32", "auto"])
+def test_drafts_save_passes_and_change_no_transcript(base, real_clips, precision):
+    """Right, wrong, longer, shorter and empty drafts; how sure the model was is that of one token after the other."""
+    asr = Whisper(base, "es", PART.model_copy(update={"precision": precision}))
+    model, clips = asr.load(), [asr.features(clip) for clip in real_clips["base"]]
+    plain = asr.hear(model, clips, len(clips))
+    texts = [said.text for said in plain]
+    changed = [f"Una {text}" if i % 2 else text.replace("a", "o", 1) for i, text in enumerate(texts)]
+    drafts = [texts, texts[::-1], changed, [f"{t} y más" for t in texts], [t[: len(t) // 2] for t in texts]]
+    for draft in [*drafts, [""] * len(texts), ["bla " * 60] * len(texts)]:
+        told = asr.hear(model, clips, len(clips), draft)
+        assert [said.text for said in told] == texts == asr.transcribe(model, clips, len(clips), draft)
+        assert [said.tokens for said in told] == [said.tokens for said in plain]
+        sure = torch.tensor([[said.logprob, said.entropy] for said in told])
+        rounding = 1e-3 if precision == "float32" else 0.3
+        torch.testing.assert_close(
+            sure, torch.tensor([[s.logprob, s.entropy] for s in plain]), rtol=rounding, atol=rounding
+        )
+    alone = [
+        (passes_of(asr, model, [clip], None), passes_of(asr, model, [clip], [text]))
+        for clip, text in zip(clips, texts, strict=True)
+    ]
+    assert all(right <= none for none, right in alone)
+    assert min(right for _, right in alone) == 1 < min(none for none, _ in alone), (
+        "a right draft is checked in one pass"
+    )
+
+
+def passes_of(asr: Whisper, model, clips, drafts) -> int:
+    """How often the decoder is called."""
+    count = []
+    handle = model.get_decoder().register_forward_pre_hook(lambda *_: count.append(1))
+    asr.transcribe(model, clips, len(clips), drafts)
+    handle.remove()
+    return len(count)
+
+
+def test_a_batch_has_clips_of_like_context(tiny):
+    frames = [3000, 150, 160, 2900, 170, 400, 155, 165]
+    groups = _batches(frames, 4)
+    assert sorted(i for group in groups for i in group) == list(range(8))
+    assert [[frames[i] for i in group] for group in groups] == [[3000, 2900], [400], [170, 165, 160], [155, 150]]
 
 
 def clip_of_30_s(features: torch.Tensor) -> torch.Tensor:

@@ -78,10 +78,14 @@ class Backbone(Protocol):
     def learning(self, model: Any, part: "TrainingPart") -> AbstractContextManager[None]:
         """Let the model be fine-tuned inside the block: what is frozen, its loss. Its config is put back after it."""
 
-    def transcribe(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[str]:
-        """Greedy transcripts of features, in their order."""
+    def transcribe(
+        self, model: Any, clips: Sequence[torch.Tensor], batch_size: int, drafts: Sequence[str] | None = None
+    ) -> list[str]:
+        """Greedy transcripts of features, in their order; `drafts` that are nearly right may save time."""
 
-    def hear(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[Heard]:
+    def hear(
+        self, model: Any, clips: Sequence[torch.Tensor], batch_size: int, drafts: Sequence[str] | None = None
+    ) -> list[Heard]:
         """`transcribe`, with how sure the model was.
 
         Raises:

@@ -26,7 +26,9 @@ from torch import nn
 from transformers import WhisperForConditionalGeneration
 
 FRAMES_PER_POSITION = 2  # log-mel frames of 10 ms; the encoder's second convolution has stride 2
-PLAIN_POSITIONS = 300  # above it the weights of all attentions, which are kept for the way back, take too much memory
+PLAIN_POSITIONS = 300  # above it the weights of all attentions, if they are kept for the way back, take too much memory
+PLAIN_LOGITS = 4 * 1_500**2  # of a head, over all clips of a pass; more take too much memory even where none are kept
+FULL_POSITIONS = 1_500  # of 30 s
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
 # Both our choice, by benchmarks/README.md: fewer are faster, more are nearer to 30 s
 LEARNING = 24
@@ -59,7 +61,10 @@ def short_context(
     encoder.config.max_source_positions = len(index)
     added = FRAMES_PER_POSITION * len(places) - features.shape[-1]
     try:
-        with _plain_attention(model, features.device, len(index)), _biased(attentions if added else [], lambda: bias):
+        with (
+            _plain_attention(model, features.device, _few(len(features), len(index))),
+            _biased(attentions if added else [], lambda: bias),
+        ):
             yield _with_silence(features, added)
     finally:
         encoder.embed_positions, encoder.config.max_source_positions = positions, full
@@ -83,18 +88,20 @@ class Heard:
     def attended(self, model: WhisperForConditionalGeneration) -> Iterator[None]:
         """Inside this block the model's decoder attends to what is kept as if it were 30 s of each clip."""
         attentions = [layer.encoder_attn for layer in model.get_decoder().layers]
-        with _plain_attention(model, self.states.device, self.states.shape[1]), _biased(attentions, lambda: self.bias):
+        with _plain_attention(model, self.states.device), _biased(attentions, lambda: self.bias):
             yield
 
 
 def hear(model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor]) -> Heard:
-    """Encode log-mel features (mel bins, frames) of several clips; those of one length share a pass, so none is padded."""
+    """Encode log-mel features (mel bins, frames) of several clips; those of one length share passes, so none is padded."""
     full, device = model.get_encoder().config.max_source_positions, model.device
     states: dict[int, torch.Tensor] = {}
     for frames in {clip.shape[-1] for clip in clips}:
         own = [i for i, clip in enumerate(clips) if clip.shape[-1] == frames]
-        with short_context(model, torch.stack([clips[i] for i in own]).to(device), HEARING) as heard:
-            states |= zip(own, model.get_encoder()(heard).last_hidden_state, strict=True)
+        most = max(PLAIN_LOGITS // positions(frames, full) ** 2, 1) if device.type == "cpu" else len(own)
+        for part in (own[at : at + most] for at in range(0, len(own), most)):
+            with short_context(model, torch.stack([clips[i] for i in part]).to(device), HEARING) as heard:
+                states |= zip(part, model.get_encoder()(heard).last_hidden_state, strict=True)
     biases = [_stood_for(clip.shape[-1], full, HEARING)[1].flatten() for clip in clips]
     padded = nn.utils.rnn.pad_sequence(biases, batch_first=True, padding_value=-math.inf)
     return Heard(
@@ -104,11 +111,11 @@ def hear(model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor]) 
 
 
 @contextmanager
-def _plain_attention(model: WhisperForConditionalGeneration, device: torch.device, positions: int) -> Iterator[None]:
-    """Attend with plain products inside this block, where that is faster than torch's fused attention: a CPU, short clips."""
+def _plain_attention(model: WhisperForConditionalGeneration, device: torch.device, few: bool = True) -> Iterator[None]:
+    """Attend with plain products inside this block where that is faster than torch's fused attention: on a CPU."""
     config = model.config
     before = config._attn_implementation
-    if device.type == "cpu" and positions <= PLAIN_POSITIONS:
+    if device.type == "cpu" and few:
         config._attn_implementation = "eager"
     try:
         yield
@@ -132,6 +139,16 @@ def _biased(attentions: Sequence[nn.Module], bias: Callable[[], torch.Tensor]) -
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _few(clips: int, positions: int) -> bool:
+    """Whether the attention of a pass fits into memory as plain products."""
+    return positions <= PLAIN_POSITIONS or (not torch.is_grad_enabled() and clips * positions**2 <= PLAIN_LOGITS)
+
+
+def positions(frames: int, full: int = FULL_POSITIONS) -> int:
+    """Positions that a clip of so many log-mel frames is heard with, its stand-ins among them."""
+    return min(math.ceil(frames / FRAMES_PER_POSITION) + HEARING, full)
 
 
 def _stood_for(frames: int, full: int, most: int) -> tuple[list[int], torch.Tensor]:

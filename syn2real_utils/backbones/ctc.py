@@ -148,12 +148,16 @@ class CTC:
         finally:
             model.config.update(before)
 
-    def hear(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[Heard]:
+    def hear(
+        self, model: Any, clips: Sequence[torch.Tensor], batch_size: int, drafts: Sequence[str] | None = None
+    ) -> list[Heard]:
         """Refused: probabilities of frames, most of them blank, are not those of a decoder's tokens."""
         raise UserError("confidence and entropy are known of Whisper only: leave them out of evaluation.selectors")
 
-    def transcribe(self, model: Any, clips: Sequence[torch.Tensor], batch_size: int) -> list[str]:
-        """Greedy transcripts of waves, in their order; clips of like length share a batch."""
+    def transcribe(
+        self, model: Any, clips: Sequence[torch.Tensor], batch_size: int, drafts: Sequence[str] | None = None
+    ) -> list[str]:
+        """Greedy transcripts of waves, in their order; clips of like length share a batch. One pass says all: drafts save nothing."""
         texts = [""] * len(clips)
         batches = self._batches(lengths(clips), batch_size)
         with Progress("transcribe", len(batches)) as progress:

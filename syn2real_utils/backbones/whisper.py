@@ -20,7 +20,8 @@ from transformers.utils import logging as transformers_logging
 from syn2real_utils import audio, machine, pickles
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
-from syn2real_utils.backbones.context import hear, short_context, stack
+from syn2real_utils.backbones.context import hear, positions, short_context, stack
+from syn2real_utils.backbones.decoding import Rules, greedy
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.backbones.projection import labelled_only
 from syn2real_utils.checkpoints import TIED
@@ -33,6 +34,7 @@ FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
 FULL_CONTEXT = LONGEST  # seconds
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
+ALIKE = 0.7  # a batch has no clip whose context is shorter than this part of the longest: what pads it costs time at every token
 
 
 class Whisper:
@@ -54,8 +56,11 @@ class Whisper:
             self.extractor = WhisperFeatureExtractor.from_pretrained(folder)
             self.settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
             self.prompt = self._prompt()
-            self.banned = [int(token) for token in self.settings.get("suppress_tokens") or []]
-            self.banned_first = [int(token) for token in self.settings.get("begin_suppress_tokens") or []]
+            never, never_first = (
+                [int(token) for token in self.settings.get(name) or []]
+                for name in ("suppress_tokens", "begin_suppress_tokens")
+            )
+            self.rules = Rules(self.prompt, self.tokenizer.eos_token_id, never, never_first)
 
     def load(self, folder: Path | None = None) -> WhisperForConditionalGeneration:
         """The model of a folder (this backbone's own if none is given) in float32, ready to decode.
@@ -175,28 +180,38 @@ class Whisper:
             embedding.sparse = False
 
     def transcribe(
-        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int
+        self,
+        model: WhisperForConditionalGeneration,
+        clips: Sequence[torch.Tensor],
+        batch_size: int,
+        drafts: Sequence[str] | None = None,
     ) -> list[str]:
         """Greedy transcripts of log-mel features, in their order; each clip is heard with its own context."""
-        return [heard.text for heard in self.hear(model, clips, batch_size, sure=False)]
+        return [heard.text for heard in self.hear(model, clips, batch_size, drafts, sure=False)]
 
     @torch.inference_mode()
     def hear(
-        self, model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor], batch_size: int, sure: bool = True
+        self,
+        model: WhisperForConditionalGeneration,
+        clips: Sequence[torch.Tensor],
+        batch_size: int,
+        drafts: Sequence[str] | None = None,
+        sure: bool = True,
     ) -> list[Heard]:
         """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
-        frames = lengths(clips)
-        order = sorted(range(len(clips)), key=lambda i: -frames[i])
+        guesses = [self._guess(draft) for draft in drafts] if drafts else [[]] * len(clips)
         found: dict[int, Heard] = {}
-        batches = np.array_split(order, math.ceil(len(order) / batch_size)) if clips else []  # of about one size
+        frames = lengths(clips)
+        batches = _batches(frames, batch_size)
         with products_in(model, self.precision), Progress("transcribe", len(batches)) as progress:
             head = model.proj_out.weight.to(getattr(torch, self.precision))
             for batch in batches:
-                sums = torch.zeros(len(batch), 3, dtype=torch.float64) if sure else None
-                said = self._greedy(model, head, [clips[i] for i in batch], sums)
-                known = sums.tolist() if sums is not None else [[0, math.nan, math.nan]] * len(batch)
-                for i, tokens, (n, logprob, entropy) in zip(batch, said, known, strict=True):
-                    text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+                encoded = hear(model, [clips[i] for i in batch])
+                most = [_most(frames[i]) for i in batch]
+                said = greedy(model, head, encoded, self.rules, most, [guesses[i] for i in batch], sure)
+                for i, one in zip(batch, said, strict=True):
+                    n, logprob, entropy = one.sureness.tolist() if sure else (0, math.nan, math.nan)
+                    text = self.tokenizer.decode(one.tokens, skip_special_tokens=True).strip()
                     found[i] = Heard(text, int(n), logprob, entropy)
                 progress.step()
         return [found[i] for i in range(len(clips))]
@@ -228,50 +243,9 @@ class Whisper:
             nats, tokens = nats + float(lost), tokens + int((wanted != IGNORED).sum())
         return nats, tokens
 
-    def _greedy(
-        self,
-        model: WhisperForConditionalGeneration,
-        head: torch.Tensor,
-        clips: Sequence[torch.Tensor],
-        sums: torch.Tensor | None = None,
-    ) -> list[list[int]]:
-        """Tokens of each clip until its end of text, bounded by its length; `head` is the projection on the tokens.
-
-        To `sums` (clips, 3) are added the number of tokens, their log-probabilities and entropies, that of the end too.
-        """
-        heard = hear(model, clips)
-        most = [TOKENS_AT_LEAST + round(clip.shape[-1] / FRAMES_PER_SECOND * TOKENS_PER_SECOND) for clip in clips]
-        banned = torch.tensor(self.banned, dtype=torch.long, device=model.device)
-        first = torch.tensor(self.banned_first, dtype=torch.long, device=model.device)
-        end, rows = self.tokenizer.eos_token_id, list(range(len(clips)))
-        said: list[list[int]] = [[] for _ in rows]
-        tokens = torch.tensor([self.prompt] * len(rows), device=model.device)
-        cache, decoder = None, model.get_decoder()
-        with heard.attended(model):
-            while rows:
-                out = decoder(tokens, encoder_hidden_states=heard.states, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
-                last = out.last_hidden_state[:, -1].to(head.dtype)
-                logits = (head @ last.T).T.float()  # in this order a third faster on a CPU
-                logits[:, banned] = -torch.inf
-                if not said[rows[0]]:
-                    logits[:, first] = -torch.inf
-                best = logits.argmax(-1)
-                if sums is not None:
-                    sums[rows] += _sureness(logits, best)
-                going = []
-                for at, (row, token) in enumerate(zip(rows, best.tolist(), strict=True)):
-                    if token != end:
-                        said[row].append(token)
-                        if len(said[row]) < most[row]:
-                            going.append(at)
-                if len(going) < len(rows):  # rows that are done leave the batch
-                    keep = torch.tensor(going, dtype=torch.long, device=model.device)
-                    cache.batch_select_indices(keep)
-                    heard.keep(keep)
-                    best, rows = best[keep], [rows[at] for at in going]
-                tokens = best[:, None]
-        return said
+    def _guess(self, draft: str) -> list[int]:
+        """Tokens of a text as the decoder would say them after the prompt, without the end of text."""
+        return self.labels(draft)[len(self.prompt) - 1 : -1].tolist()
 
     def _prompt(self) -> list[int]:
         """Start of transcript [, language, task], no timestamps: pinned, never guessed from the audio."""
@@ -291,9 +265,17 @@ class Whisper:
         return [start, *middle, self.tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
 
 
-def _sureness(logits: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-    """1, log-probability and entropy of the token `best` of each row of `logits` (batch, tokens): float64 (batch, 3)."""
-    logs = logits.float().log_softmax(-1)
-    entropy = -(logs.exp() * logs.clamp_min(torch.finfo(logs.dtype).min)).sum(-1)  # 0 * -inf of a banned token is 0
-    chosen = logs.gather(-1, best[:, None])[:, 0]
-    return torch.stack([torch.ones_like(chosen), chosen, entropy], dim=-1).double().cpu()
+def _most(frames: int) -> int:
+    """Tokens that the transcript of a clip of so many log-mel frames has at most."""
+    return TOKENS_AT_LEAST + round(frames / FRAMES_PER_SECOND * TOKENS_PER_SECOND)
+
+
+def _batches(frames: Sequence[int], size: int) -> list[list[int]]:
+    """Places of clips of so many log-mel frames that are heard together, the longest first: about equally many, of like context."""
+    order = sorted(range(len(frames)), key=lambda i: -frames[i])
+    groups: list[list[int]] = []
+    for i in order:
+        if not groups or positions(frames[i]) < ALIKE * positions(frames[groups[-1][0]]):
+            groups.append([])
+        groups[-1].append(i)
+    return [part.tolist() for group in groups for part in np.array_split(group, math.ceil(len(group) / size))]
