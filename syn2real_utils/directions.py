@@ -56,7 +56,10 @@ class Direction:
     def norm(self) -> float:
         """Its length, with one parameter in memory at a time; of a whole one, noise or not."""
         states = [(weight, checkpoints.load_state(model.path)) for weight, model in self.parts]
-        return math.sqrt(sum(float(tensor.double().square().sum()) for _, tensor in weighted_sum(states)))
+        squares = (
+            float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for _, tensor in weighted_sum(states)
+        )
+        return math.sqrt(sum(squares))
 
     def times(self, factor: float) -> "Direction":
         """The direction, so many times as long."""
@@ -85,10 +88,10 @@ def weighted_sum(states: Sequence[tuple[float, State]]) -> Iterator[tuple[str, T
         parameters.check_same(parameters.shapes(first), parameters.shapes(other), "one model", "another")
     keys = [parameters.keys_of(state) for _, state in states]
     for name in keys[0]:
-        summed = torch.zeros(())
+        summed = torch.zeros(parameters.parameter(first, keys[0][name]).shape)
         for (weight, state), key in zip(states, keys, strict=True):
-            summed = summed + weight * parameters.parameter(state, key[name])
-        yield name, summed.to(torch.float32)
+            summed.add_(parameters.parameter(state, key[name]), alpha=weight)
+        yield name, summed
 
 
 def kind_of(name: str) -> str:

@@ -100,7 +100,8 @@ def hear(model: WhisperForConditionalGeneration, clips: Sequence[torch.Tensor]) 
         own = [i for i, clip in enumerate(clips) if clip.shape[-1] == frames]
         most = max(PLAIN_LOGITS // positions(frames, full) ** 2, 1) if device.type == "cpu" else len(own)
         for part in (own[at : at + most] for at in range(0, len(own), most)):
-            with short_context(model, torch.stack([clips[i] for i in part]).to(device), HEARING) as heard:
+            features = torch.stack([clips[i] for i in part]).to(device)
+            with short_context(model, features, HEARING) as heard, _in_rows(model.get_encoder().conv2):
                 states |= zip(part, model.get_encoder()(heard).last_hidden_state, strict=True)
     biases = [_stood_for(clip.shape[-1], full, HEARING)[1].flatten() for clip in clips]
     padded = nn.utils.rnn.pad_sequence(biases, batch_first=True, padding_value=-math.inf)
@@ -121,6 +122,17 @@ def _plain_attention(model: WhisperForConditionalGeneration, device: torch.devic
         yield
     finally:
         config._attn_implementation = before
+
+
+@contextmanager
+def _in_rows(convolution: nn.Module) -> Iterator[None]:
+    """Write what a convolution gives out position by position: else every sum of the encoder's layers, which come behind it,
+    strides through memory."""
+    handle = convolution.register_forward_hook(lambda _, __, out: out.mT.contiguous().mT)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
