@@ -126,8 +126,10 @@ def _plain_attention(model: WhisperForConditionalGeneration, device: torch.devic
 
 @contextmanager
 def _in_rows(convolution: nn.Module) -> Iterator[None]:
-    """Write what a convolution gives out position by position: else every sum of the encoder's layers, which come behind it,
-    strides through memory."""
+    """Write what a convolution gives out position by position.
+
+    Else every sum of the encoder's layers, which lie behind it, strides through memory.
+    """
     handle = convolution.register_forward_hook(lambda _, __, out: out.mT.contiguous().mT)
     try:
         yield
