@@ -118,15 +118,16 @@ def _add_sweeps(found: Plan, profile: Profile, counts: Counts, sources: Sources,
     """
     evaluation, engines, seeds = profile.evaluation, len(profile.tts), len(profile.seeds)
     moved, chosen, folds = len(evaluation.lam_grid) - 1, len(evaluation.selection_grid) - 1, counts.folds
+    kinds = 1 + bool(evaluation.ensembles)  # of vectors: `adapted`, `ensemble`
     for target, domains in sources.items():
         clips = int(counts.scored[target])
-        found.decoded += seeds * clips * (1 + engines * (2 + moved + chosen))
-        found.pairs += seeds * engines * (folds + len(domains))
+        found.decoded += seeds * clips * (1 + engines * (2 + moved + (kinds - 1) * chosen))
+        found.pairs += seeds * engines * (folds + (kinds - 1) * len(domains))
         found.decoded += round(engines * clips / folds)  # the exported models, first seed
         found.decoded_full += round((1 + engines / folds) * clips)  # `pretrained` has neither seed nor TTS
     for domains, left in {domains: list(left_out[target]) for target, domains in sources.items()}.items():
-        found.decoded += round(seeds * 2 * engines * counts.selected / folds * counts.scored[left].sum() * chosen)
-        found.pairs += seeds * 2 * engines * len(left) * (len(domains) - 1)
+        found.decoded += round(seeds * kinds * engines * counts.selected / folds * counts.scored[left].sum() * chosen)
+        found.pairs += seeds * kinds * engines * len(left) * (len(domains) - 1)
     alone = sorted({domain for left in left_out.values() for domain in left} - set(sources))
     found.decoded += round(seeds * engines * counts.selected / folds * counts.scored[alone].sum())
 

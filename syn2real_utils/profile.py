@@ -210,7 +210,9 @@ class EvaluationPart(Part):
     # the source domains that are left out in turn to choose lam: so many of the largest, or these; None: all
     selection_domains: Count | Annotated[list[str], Field(min_length=1)] | None = None
     selectors: list[Selector] = ["leave-one-source-out"]  # ways to choose lam that are compared; the first is used
-    ensembles: list[Ensemble] = ["mean"]  # ways to make one vector of several; the first is the model `ensemble`
+    ensembles: list[Ensemble] = [
+        "mean"
+    ]  # ways to make one vector of several; the first is the model `ensemble`; none: no such model
     ties_density: float = Field(0.2, gt=0, le=1)  # TIES paper: the 20 % of largest magnitude stay
     dare_density: float = Field(0.1, gt=0, le=1)  # DARE paper: 90 % of a fine-tune's changes can be dropped
     source_counts: list[Count] = []  # how many source domains the mean is taken over, each a point of a curve
@@ -246,7 +248,7 @@ class EvaluationPart(Part):
     def _studies_start_from_the_default(self):
         for name, first in (("selectors", "leave-one-source-out"), ("ensembles", "mean"), ("source_counts", None)):
             values = getattr(self, name)
-            if first and values[:1] != [first]:
+            if first and values[:1] != [first] and (values or name == "selectors"):
                 raise ValueError(f"{name} must start with {first}, which every table holds")
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} must name each of its values once, not {names(values)}")
@@ -332,6 +334,8 @@ class Profile(Part):
             raise ValueError("the selector synthetic-target-devel needs a second TTS, which the model did not hear")
         if "seed-averaged" in self.evaluation.ensembles and len(self.seeds) < 2:
             raise ValueError("the ensemble seed-averaged needs several seeds")
+        if self.reproduces == "ensemble" and not self.evaluation.ensembles:
+            raise ValueError("reproduces ensemble needs one: give evaluation.ensembles, or leave reproduces out")
         if self.evaluation.protocol == "paper" and self.evaluation.rivals:
             raise ValueError("evaluation.rivals are compared in protocol strict and catalogue: leave them out of paper")
         if self.evaluation.protocol == "paper" and "norm-matched" in self.evaluation.selectors:

@@ -177,6 +177,7 @@ def files(profile: Profile) -> list[str]:
 
 def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Callable[[], Figure]]:
     """Every figure of a run by the name of its file, in the order of the story."""
+    ensemble = {"ensemble": lambda: figures.ensemble_comparison(found["wer"])}
     return {
         "quadrants": diagrams.quadrants,
         "overview": diagrams.overview,
@@ -184,7 +185,7 @@ def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Call
         "lam_curves": lambda: figures.lam_curves(found["wer"], found["lam"]),
         "geometry": lambda: diagrams.geometry(found["geometry"], found["lam"]),
         "cosine_heatmap": lambda: figures.cosine_heatmap(found["cosines"]),
-        "ensemble": lambda: figures.ensemble_comparison(found["wer"]),
+        **(ensemble if profile.evaluation.ensembles else {}),
         "audit": lambda: figures_errors.audit(found["audit"]),
         "anatomy": lambda: figures_errors.anatomy(found["anatomy"]),
         "words": lambda: figures_errors.words(found["words"]),

@@ -30,6 +30,11 @@ def run_folder(profile: Profile) -> Path:
     return home() / "runs" / profile.name
 
 
+def scaled(profile: Profile) -> list[str]:
+    """The models of a profile that have a lam."""
+    return ["adapted", *(["ensemble"] if profile.evaluation.ensembles else [])]
+
+
 def spec(profile: Profile, target: str, tts: str, seed: int, model: str = "adapted") -> VectorSpec:
     """The task vector of a target: of all its source domains, pooled (`adapted`) or the mean of theirs (`ensemble`)."""
     return VectorSpec(VECTOR_OF[model], tts, stages.source_domains(profile, target), seed)
@@ -133,8 +138,8 @@ def chosen_lam(profile: Profile, target: str, tts: str, seed: int, model: str = 
     return selection.choose(selection_scores(profile, target, tts, seed, model))
 
 
-def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(VECTOR_OF)) -> pd.DataFrame:
-    """All rows of one target in the columns of tables/utterances.csv, lam chosen and oracle marked."""
+def utterance_rows(profile: Profile, target: str, models: Sequence[str] | None = None) -> pd.DataFrame:
+    """All rows of one target in the columns of tables/utterances.csv, lam chosen and oracle marked; None: of all `scaled` models."""
 
     def of(seed: int, tts: str, model: str) -> pd.DataFrame:
         if not model:
@@ -143,7 +148,9 @@ def utterance_rows(profile: Profile, target: str, models: Sequence[str] = tuple(
         return selection.mark(target_scores(profile, target, tts, seed, model), model, chosen)
 
     engines = [part.name for part in profile.tts]
-    steps = [partial(of, *part) for part in itertools.product(profile.seeds, engines, ("", *models))]
+    steps = [
+        partial(of, *part) for part in itertools.product(profile.seeds, engines, ("", *(models or scaled(profile))))
+    ]
     rows = pd.concat(in_any_order(steps), ignore_index=True)
     rows = rows.assign(backbone=profile.backbone.name)
     return rows[list(statistics.UTTERANCE_COLUMNS)]
@@ -162,7 +169,7 @@ def all_selections(profile: Profile) -> pd.DataFrame:
             for target in profile.targets
             for part in profile.tts
             for seed in profile.seeds
-            for model in VECTOR_OF
+            for model in scaled(profile)
         ],
         ignore_index=True,
     )

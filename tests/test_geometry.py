@@ -71,6 +71,8 @@ def test_plan_counts_the_work():
     assert found.trained == 24 + 24 + 12 + 8
     # real_source, 2 x syn_source, syn_target and both sweeps from it; what chooses lam; the exported models on half of the clips
     assert found.decoded == 6 * (1 + 2 * (1 + 1 + 2 + 1)) + 2 * 4 * (1 + 2) + 2 * 3
+    alone = plan(load_profile(ROOT / "tests" / "smoke.yaml", {"evaluation.ensembles": []}), pd.DataFrame(rows))
+    assert alone.decoded == found.decoded - 6 * 2 * 1 - 2 * 4 and alone.models == found.models
     assert found.decoded_full == 6 + 2 * 3, "pretrained, and the exported models at 30 s"
     assert 0 < found.hours < 1 and "17 models" in found.line() and "not measured" not in found.line()
     more = replace(found, spoken=found.spoken | {"bark": 14})

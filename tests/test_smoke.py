@@ -110,6 +110,19 @@ def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeyp
     assert not list(killed[0].rglob("*.partial")) and not list(killed[0].rglob("*.failed.ipynb"))
 
 
+def test_a_profile_without_an_ensemble_hears_none(killed, tmp_path):
+    """What `adapted` needs is there; notebook 07 says what it has not, and makes nothing more."""
+    folder = killed[0]
+    own = tmp_path / "alone.yaml"
+    own.write_text(re.sub("^name: smoke", "name: alone", PROFILE.read_text(), flags=re.M) + "  ensembles: []\n")
+    before = set(folder.glob("runs/artifacts/*/*/done.json"))
+    command = [sys.executable, "-m", "syn2real_utils.cli", "notebook", "07_ensemble", "-p", f"profile={own}"]
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "the profile alone asks for no ensemble" in done.stdout + done.stderr
+    assert set(folder.glob("runs/artifacts/*/*/done.json")) == before
+
+
 def begun(folder: Path, name: str) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """A run in the middle of its first notebook, and the processes of its jobs."""
     other = [*CALL, "--set", f"name={name}"]

@@ -297,6 +297,8 @@ def test_a_profile_says_what_it_lacks():
         ({"evaluation.selectors": ["confidence"]}, "selectors must start with leave-one-source-out"),
         ({"evaluation.selectors": ["leave-one-source-out", "guess"]}, "evaluation.selectors.1"),
         ({"evaluation.ensembles": ["mean", "seed-averaged"]}, "seed-averaged needs several seeds"),
+        ({"evaluation.ensembles": ["ties"]}, "ensembles must start with mean"),
+        ({"evaluation.ensembles": [], "reproduces": "ensemble"}, "reproduces ensemble needs one"),
         ({"tts": [{"name": "pico"}], "evaluation.selectors": ["leave-one-source-out", "synthetic-target-devel"]}, "second TTS"),
         ({"groups": 2}, "groups must be at most 1"),
         ({"groups": {"a": ["food"], "b": ["food"]}}, "groups must name each domain once"),
