@@ -88,10 +88,11 @@ def weighted_sum(states: Sequence[tuple[float, State]]) -> Iterator[tuple[str, T
         parameters.check_same(parameters.shapes(first), parameters.shapes(other), "one model", "another")
     keys = [parameters.keys_of(state) for _, state in states]
     for name in keys[0]:
-        summed = torch.zeros(parameters.parameter(first, keys[0][name]).shape)
+        one = parameters.parameter(first, keys[0][name])
+        summed = torch.zeros_like(one, dtype=torch.promote_types(one.dtype, torch.float32))
         for (weight, state), key in zip(states, keys, strict=True):
             summed.add_(parameters.parameter(state, key[name]), alpha=weight)
-        yield name, summed
+        yield name, summed.to(torch.float32)
 
 
 def kind_of(name: str) -> str:

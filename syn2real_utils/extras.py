@@ -106,6 +106,7 @@ def work(
     asked, epochs, folds = profile.evaluation, profile.training.epochs, counts.folds
     seeds = min(asked.study_seeds, len(profile.seeds))
     models, trained, decoded = 0, 0.0, 0.0
+    moved = len(asked.selection_grid) - 1  # lam but 0
     others_seed = "null-seeds" in asked.rivals and len(profile.seeds) == 1  # trained for it alone, once for all TTS
     reals, heard_twice = 0, 0.0
     for i, (target, domains) in enumerate(sources.items()):
@@ -120,8 +121,8 @@ def work(
             trained += each * folds * (own + (real if rival == "joint" else 0))
             chooses = counts.scored[list(left_out[target])].sum() * first if rival in OWN_LAM else 0
             heard = counts.scored[target] + chooses * counts.selected / folds
-            decoded += len(asked.selection_grid) * heard
+            decoded += (moved + (each > 0)) * heard  # at lam 0 a rival without a model of its own is syn_target
         parts = len(asked.places) + (len(profile.tts) - 1 if asked.transfer else 0)
-        decoded += (parts * len(asked.selection_grid) + asked.loss_plane**2 / folds / seeds) * counts.scored[target]
+        decoded += (parts * moved + asked.loss_plane**2 / folds / seeds) * counts.scored[target]
     each = len(profile.tts) * seeds
     return models * each + reals, (float(trained) * each + heard_twice) * epochs, round(decoded * each)

@@ -22,6 +22,7 @@ from syn2real_utils.errors import names
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import BackbonePart, Profile
 from syn2real_utils.progress import say
+from syn2real_utils.selection import DIGITS
 from syn2real_utils.speech import (
     check,
     check_domains_and_folds,
@@ -192,6 +193,7 @@ def finetuned_on(
     if profile.training.early_stopping:
         devel = devel_rows(profile, judges(profile, lineage.domains))
         key["devel"] = fingerprint([corpus(profile).fingerprint, *devel.utterance])
+        key["heard"] = VERSIONS["transcripts"]  # the checkpoint that is kept is the one that was heard best
     return Store().build(MODELS, label, key, lambda into: _finetune(profile, rows, lineage, into, start, rate, devel))
 
 
@@ -284,13 +286,13 @@ def transcripts(
     full: bool = False,
     sure: bool = False,
 ) -> pd.DataFrame:
-    """What `model + lam * vector` hears in clips.
+    """What `model + lam * vector` hears in clips; with a vector, the model alone (lam 0) is heard first, and kept for all vectors.
 
     Args:
         profile: of the run.
         model: a fine-tuned model; None: `pretrained`, which is heard with the full context of 30 s.
         rows: utterances of the corpus, or synthetic ones.
-        spec: the vector; None: the model as it is.
+        spec: the vector, of a fine-tuned model; None: the model as it is.
         lams: scaling factors.
         full: pad every clip to 30 s, as `pretrained` hears it always.
         sure: say how sure the model was.
@@ -298,14 +300,17 @@ def transcripts(
     Returns:
         `lam, utterance, hypothesis`; if `sure`, `tokens, logprob, entropy` as in the backbone's `Heard`.
     """
-    if not (spec and model):
+    if spec is None or model is None:
+        if spec is not None:
+            raise ValueError("pretrained is moved along no vector here: expected a fine-tuned model")
         return _heard(profile, model, rows, full=full, sure=sure)
     plain = _heard(profile, model, rows, full=full, sure=sure or profile.evaluation.is_sure())
     found, moved = plain.assign(lam=0.0), [lam for lam in lams if lam]
     if moved:
         found = pd.concat([found, _heard(profile, model, rows, spec, moved, full, sure, plain.hypothesis.tolist())])
     columns = ["lam", "utterance", "hypothesis", *(SURENESS if sure else ())]
-    return pd.concat([found.loc[found.lam == lam, columns] for lam in lams], ignore_index=True)
+    found = found.assign(lam=found.lam.round(DIGITS))
+    return pd.concat([found.loc[found.lam == round(lam, DIGITS), columns] for lam in lams], ignore_index=True)
 
 
 def _heard(

@@ -101,7 +101,10 @@ def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeyp
     }
     plain = {name: lams for name, lams in heard.items() if name not in swept}
     assert {frozenset(lams) for lams in plain.values()} == {frozenset([0.0])}
-    assert swept and not any(0.0 in lams for lams in swept.values()), "lam 0 is heard once for all vectors"
+    assert swept and not any(0.0 in lams for lams in swept.values())
+    keys = [json.loads((artifacts / "transcripts" / name / "done.json").read_text())["key"] for name in plain]
+    once = {(key["model"], key["clips"], key.get("full", False)) for key in keys}
+    assert len(once) == len(keys), "lam 0 is heard once for all vectors"
     assert counts["vectors"] == 2
     monkeypatch.setenv("SYN2REAL_HOME", str(killed[0]))
     foreseen = plan(profile := load_profile(PROFILE), stages.real_rows(profile))

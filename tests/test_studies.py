@@ -152,7 +152,9 @@ def test_selectors_name_a_lam_of_the_grid_with_what_they_look_at(run):
 def test_one_sweep_of_the_target_says_how_sure_the_model_was(run, home):
     kept = list((home / "runs" / "artifacts" / "transcripts").glob("*-pooled-*/transcripts.csv"))
     assert len(kept) == 4, "two folds of two targets"
-    rows = pd.concat([pd.read_csv(path) for path in kept])
+    plain = list((home / "runs" / "artifacts" / "transcripts").glob("*-without?-s0-" + 16 * "?" + "/transcripts.csv"))
+    rows = pd.concat([pd.read_csv(path) for path in [*kept, *plain]])
+    assert 0.0 in set(rows.lam)
     assert (rows.logprob < 0).all() and (rows.entropy > 0).all() and (rows.tokens >= 1).all()
     assert (rows.entropy / rows.tokens < np.log(51865)).all()
 

@@ -16,6 +16,7 @@ from transformers import WhisperForConditionalGeneration
 from syn2real_utils.backbones.context import Heard
 
 AT_ONCE = 64  # tokens whose logits are in memory at once
+AHEAD = 64  # tokens of a guess that are checked at once, our choice: a long wrong one would make every pass of its batch wide
 NEVER = torch.finfo(
     torch.float32
 ).min  # logit of a token that may not be said; probability 0 times this is 0, times -inf it is nan
@@ -41,12 +42,17 @@ class Said:
             3, dtype=torch.float64
         )  # number, log-probability and entropy of the tokens and the end
 
+    @property
+    def room(self) -> int:
+        """Tokens that may still be said."""
+        return self.most - len(self.tokens)
+
     def next(self, tokens: list[int]) -> tuple[int, bool]:
         """How many of `tokens` are said next, the end of text too, and whether it is over then."""
-        tokens = tokens[: self.most - len(self.tokens)]
+        tokens = tokens[: self.room]
         if self.end in tokens:
             return tokens.index(self.end) + 1, True
-        return len(tokens), len(self.tokens) + len(tokens) == self.most
+        return len(tokens), len(tokens) == self.room
 
     def add(self, tokens: list[int], sureness: torch.Tensor | None) -> None:
         """Say `tokens`; `sureness` (tokens, 3)."""
@@ -78,7 +84,7 @@ def greedy(
     said = [Said(limit, rules.end) for limit in most]
     going, cache, decoder = list(said), None, model.get_decoder()
     given = torch.tensor([rules.prompt] * len(said), device=heard.states.device)
-    guess = _padded(guesses, rules.end).to(given.device)
+    guess = _cut(_padded(guesses, rules.end).to(given.device), going, rules.end)
     with heard.attended(model):
         while going:
             tokens = torch.cat([given, guess], dim=1)
@@ -93,7 +99,7 @@ def greedy(
                 cache.batch_select_indices(kept)
                 heard.keep(kept)
                 best, going = best[kept], [going[at] for at in keep]
-            given, guess = best[:, right : right + 1], _trimmed(best[:, right + 1 :], rules.end)
+            given, guess = best[:, right : right + 1], _cut(best[:, right + 1 :], going, rules.end)
     return said
 
 
@@ -159,6 +165,7 @@ def _open(guess: torch.Tensor, end: int) -> torch.Tensor:
     return (guess == end).cumsum(-1) == 0
 
 
-def _trimmed(guess: torch.Tensor, end: int) -> torch.Tensor:
-    """A guess without the columns that lie behind the end of text in all rows."""
-    return guess[:, : int(_open(guess, end).any(0).sum())] if len(guess) else guess
+def _cut(guess: torch.Tensor, going: Sequence[Said], end: int) -> torch.Tensor:
+    """The columns of a guess that are worth a look: before the end of text of one of the rows, and of all that it may still say."""
+    room = max((said.room for said in going), default=1)
+    return guess[:, : min(int(_open(guess, end).any(0).sum()), room - 1, AHEAD)]

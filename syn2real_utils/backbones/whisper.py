@@ -199,7 +199,7 @@ class Whisper:
         sure: bool = True,
     ) -> list[Heard]:
         """`transcribe`, with how sure the model was (nan unless `sure`, which costs a little)."""
-        guesses = [self._guess(draft) for draft in drafts] if drafts else [[]] * len(clips)
+        guesses = [self._guess(draft) for _, draft in zip(clips, drafts or [""] * len(clips), strict=True)]
         found: dict[int, Heard] = {}
         frames = lengths(clips)
         batches = _batches(frames, batch_size)
@@ -244,8 +244,8 @@ class Whisper:
         return nats, tokens
 
     def _guess(self, draft: str) -> list[int]:
-        """Tokens of a text as the decoder would say them after the prompt, without the end of text."""
-        return self.labels(draft)[len(self.prompt) - 1 : -1].tolist()
+        """Tokens of a text as the decoder would say them after the prompt, without the end of text; none of an empty one."""
+        return self.labels(draft)[len(self.prompt) - 1 : -1].tolist() if draft else []
 
     def _prompt(self) -> list[int]:
         """Start of transcript [, language, task], no timestamps: pinned, never guessed from the audio."""
