@@ -350,7 +350,7 @@ def _heard(
         TRANSCRIPTS,
         label,
         key,
-        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, drafts, into / "transcripts.csv"),
+        lambda into: _transcribe(profile, model, rows, spec, lams, full, sure, into / "transcripts.csv", drafts),
     )
     return pd.read_csv(
         found.path / "transcripts.csv", keep_default_na=False, dtype={"utterance": str, "hypothesis": str}
@@ -422,8 +422,8 @@ def _transcribe(
     lams: Sequence[float],
     full: bool,
     sure: bool,
-    drafts: Sequence[str] | None,
     file: Path,
+    drafts: Sequence[str] | None = None,
 ) -> None:
     from syn2real_utils.backbones.clips import Clips
     from syn2real_utils.evaluation import sweep
