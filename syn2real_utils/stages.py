@@ -300,10 +300,10 @@ def transcripts(
     Returns:
         `lam, utterance, hypothesis`; if `sure`, `tokens, logprob, entropy` as in the backbone's `Heard`.
     """
-    if spec is None or model is None:
-        if spec is not None:
-            raise ValueError("pretrained is moved along no vector here: expected a fine-tuned model")
+    if spec is None:
         return _heard(profile, model, rows, full=full, sure=sure)
+    if model is None:
+        raise ValueError("pretrained is moved along no vector here: expected a fine-tuned model")
     plain = _heard(profile, model, rows, full=full, sure=sure or profile.evaluation.is_sure())
     found, moved = plain.assign(lam=0.0), [lam for lam in lams if lam]
     if moved:
@@ -323,7 +323,7 @@ def _heard(
     sure: bool = False,
     drafts: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """`transcripts` that are kept together; with a vector, those of the other lam than 0, which targets and vectors share.
+    """`transcripts` that are kept together; with a vector, those of every lam but 0, which vectors share.
 
     `drafts`: what the model alone hears.
     """

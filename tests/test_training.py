@@ -224,7 +224,7 @@ def test_a_sweep_begins_each_lam_with_what_it_heard_before(base, real_clips):
     assert len(two) == len(one) + len(drafted) and len(drafted) < len(one)
 
 
-def test_a_batch_has_clips_of_like_context(tiny):
+def test_a_batch_has_clips_of_like_context():
     frames = [3000, 150, 160, 2900, 170, 400, 155, 165]
     groups = _batches(frames, 4)
     assert sorted(i for group in groups for i in group) == list(range(8))

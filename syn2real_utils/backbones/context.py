@@ -27,8 +27,8 @@ from transformers import WhisperForConditionalGeneration
 
 FRAMES_PER_POSITION = 2  # log-mel frames of 10 ms; the encoder's second convolution has stride 2
 PLAIN_POSITIONS = 300  # above it the weights of all attentions, if they are kept for the way back, take too much memory
-PLAIN_LOGITS = 4 * 1_500**2  # of a head, over all clips of a pass; more take too much memory even where none are kept
 FULL_POSITIONS = 1_500  # of 30 s
+PLAIN_LOGITS = 4 * FULL_POSITIONS**2  # of a head, over all clips of a pass; more take too much memory anyway
 FLOOR = 2.0  # silence lies this far below the loudest log-mel value: 8 in log10, divided by 4
 # Both our choice, by benchmarks/README.md: fewer are faster, more are nearer to 30 s
 LEARNING = 24
@@ -155,9 +155,9 @@ def _biased(attentions: Sequence[nn.Module], bias: Callable[[], torch.Tensor]) -
             hook.remove()
 
 
-def _few(clips: int, positions: int) -> bool:
-    """Whether the attention of a pass fits into memory as plain products."""
-    return positions <= PLAIN_POSITIONS or (not torch.is_grad_enabled() and clips * positions**2 <= PLAIN_LOGITS)
+def _few(clips: int, heard: int) -> bool:
+    """Whether the attention of a pass over clips of `heard` positions each fits into memory as plain products."""
+    return heard <= PLAIN_POSITIONS or (not torch.is_grad_enabled() and clips * heard**2 <= PLAIN_LOGITS)
 
 
 def positions(frames: int, full: int = FULL_POSITIONS) -> int:

@@ -17,9 +17,8 @@ from syn2real_utils.backbones.context import Heard
 
 AT_ONCE = 64  # tokens whose logits are in memory at once
 AHEAD = 64  # tokens of a guess that are checked at once, our choice: a long wrong one would make every pass of its batch wide
-NEVER = torch.finfo(
-    torch.float32
-).min  # logit of a token that may not be said; probability 0 times this is 0, times -inf it is nan
+# Logit of a token that may not be said; probability 0 times this is 0, times -inf it is nan
+NEVER = torch.finfo(torch.float32).min
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ class Said:
     def __init__(self, most: int, end: int):
         self.most, self.end = most, end  # tokens at most
         self.tokens: list[int] = []  # without the end of text
-        self.sureness = torch.zeros(
-            3, dtype=torch.float64
-        )  # number, log-probability and entropy of the tokens and the end
+        # number, log-probability and entropy of the tokens and the end
+        self.sureness = torch.zeros(3, dtype=torch.float64)
 
     @property
     def room(self) -> int:
