@@ -13,7 +13,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import checkpoints, handover, hub, machine, origins, proof, recipe, selection, stages, vectorpick
+from syn2real_utils import (
+    checkpoints,
+    handover,
+    hub,
+    machine,
+    origins,
+    proof,
+    ready,
+    recipe,
+    selection,
+    stages,
+    vectorpick,
+)
 from syn2real_utils import order as orders
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.errors import GpuMemoryError, UserError, names
@@ -146,6 +158,8 @@ def _make(order: Order) -> Made:
     picked = vectorpick.pick_vectors(
         order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
+    if not picked and order.vector == vectorpick.AUTO:
+        say(ready.how_to_make(profile.backbone.name, profile.corpus.language))
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
     scored, heard = (proof.clips_of(of) if of else None for of in (devel, real))
     for option, rows in (("--devel", scored), ("--real", heard)):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,10 +74,11 @@ def from_hub(repo_id: str, revision: str | None = None) -> ReadyVector:
     return dataclasses.replace(read(hub.pull(repo_id, revision)), repository=repo_id)
 
 
-def how_to_make() -> str:
-    """What to say where no vector was found."""
+def how_to_make(backbone: str, language: str) -> str:
+    """What to say where no vector was found for these weights and this language."""
+    own = f"--set name=mine --set backbone.name={shlex.quote(backbone)} --set corpus.language={language}"
     return (
-        "no ready vector: make one with 'syn2real run PROFILE' (a profile of your language and backbone, such as quickstart);\n"
+        f"no ready vector: real speech of other domains makes one, such as\n  syn2real run quickstart {own}\n"
         f"'syn2real vector publish RUN -o {PLACE}/NAME' then makes a folder of it that can be carried to another machine"
     )
 

@@ -37,7 +37,7 @@ PROFILE = "profile.yaml"
 MANIFEST = "manifest.json"  # of a folder of committed CSV: names the profile
 ROWS = ("utterances", "selection", "contexts", "cosines", "geometry", "synthetic")  # tables that need models or speech
 COMPUTED = (
-    "wer", "cer", "changes", "lam", "context_gaps", "examples", "audit", "hallucinations", "quality", "anatomy", "words",
+    "wer", "cer", "changes", "baselines", "lam", "context_gaps", "examples", "audit", "hallucinations", "quality", "anatomy", "words",
 )  # fmt: skip
 RAW = ("raw_wer", "raw_changes")  # and in protocol paper
 NEW = ("synthetic",)  # rows that runs of 0.1 lack
@@ -66,14 +66,19 @@ def redraw(folder: Path) -> list[Path]:
         UserError: no run, or a table is missing.
     """
     profile, rows = load_run(folder)
-    found = computed(rows, profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
-    shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], profile.evaluation.confidence))]
+    samples, confidence = profile.evaluation.bootstrap_samples, profile.evaluation.confidence
+    found = computed(rows, samples, confidence)
     if profile.evaluation.protocol == "paper":
-        found |= _against_raw(rows["utterances"], profile.evaluation.bootstrap_samples, profile.evaluation.confidence)
-        shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+        found |= _against_raw(rows["utterances"], samples, confidence)
     found |= extras.compute(profile, rows)
+    found = {name: _said_of(table, profile) for name, table in found.items()}
+    shown = [tables.as_markdown(tables.results_table(found["wer"], found["changes"], confidence))]
+    if "raw_wer" in found:
+        shown.append(tables.as_markdown(tables.raw_table(found["wer"], found["raw_wer"])))
+    beside = tables.baselines_table(found["baselines"], confidence)
+    shown += ["## Against other models", tables.as_markdown(beside)]
     if "rival_changes" in found:
-        rivals = versus.rivals_table(found["rival_changes"], profile.evaluation.confidence)
+        rivals = versus.rivals_table(found["rival_changes"], confidence)
         shown += ["## Null vectors and rivals", tables.as_markdown(rivals)]
     for name, table in found.items():
         _write(folder, name, table)
@@ -89,6 +94,19 @@ def redraw(folder: Path) -> list[Path]:
     if is_flat(folder):  # only one folder of committed CSV has the drawings of the idea
         drawn = {name: draw for name, draw in drawn.items() if name not in IDEA or (folder / f"{name}.png").is_file()}
     return [figures.save(draw(), _figures(folder) / f"{name}.png") for name, draw in drawn.items()]
+
+
+def _said_of(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
+    """A computed table with its protocol, and where it has a p after Holm, with what that says of the change."""
+    if "protocol" not in table:
+        table = table.assign(protocol=profile.evaluation.protocol)
+    if "p_holm" not in table:
+        return table
+    change = table["relative_change" if "relative_change" in table else "difference"]
+    level = tables.level(profile.evaluation.confidence)
+    claims = zip(table.p, table.p_holm, change, strict=True)
+    said = ["" if pd.isna(own) and pd.notna(p) else tables.verdict(own, by, level) for p, own, by in claims]
+    return table.assign(verdict=said)
 
 
 def _against_raw(said: pd.DataFrame, samples: int, confidence: float) -> dict[str, pd.DataFrame]:
@@ -107,6 +125,7 @@ def computed(rows: dict[str, pd.DataFrame], samples: int, confidence: float) -> 
         "wer": lambda: statistics.wer_table(said, samples, confidence),
         "cer": lambda: statistics.cer_table(said, samples, confidence),
         "changes": lambda: changes,
+        "baselines": lambda: statistics.baselines_table(said, samples, confidence),
         "lam": lambda: selection.lam_table(said),
         "context_gaps": lambda: statistics.context_gaps(rows["contexts"], samples, confidence),
         "examples": lambda: tables.examples(said, SHOWN),

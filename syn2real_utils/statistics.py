@@ -25,6 +25,7 @@ from syn2real_utils.selection import DIGITS, GRID, ORACLE, SCALED, how_chosen, i
 __all__ = [
     "Change",
     "adjusted",
+    "baselines_table",
     "cer_table",
     "changes_table",
     "context_gaps",
@@ -49,6 +50,11 @@ CHANGE_COLUMNS = (
     "target", "tts", "model", "baseline", "lam", "lam_source", "seed",
     "wer_baseline", "wer_model", "relative_change", "ci_low", "ci_high", "p",
     "difference", "difference_low", "difference_high", "p_holm",  # points of WER; tables of 0.1 lack these four
+)  # fmt: skip
+# What is compared beside syn_target: the gaps of synthetic speech, and what a user could have instead
+BASELINES = (
+    ("syn_source", "real_source"), ("syn_target", "real_source"), ("syn_target", "pretrained"), ("adapted", "real_source"),
+    ("adapted", "pretrained"), ("ensemble", "real_source"), ("ensemble", "pretrained"), ("ensemble", "adapted"),
 )  # fmt: skip
 CONTEXT_GAP_COLUMNS = (
     "target", "tts", "seed", "lam", "n_utterances", "n_words", "wer_clip", "wer_full", "difference", "ci_low", "ci_high",
@@ -100,24 +106,55 @@ def changes_table(
         UserError: a target, TTS and seed has no rows of the baseline.
     """
     parts = _cells(utterances)
-    base = {(key["target"], key["tts"], str(key["seed"])): rows for key, rows in parts if key["model"] == baseline}
+    base = {_where(key): rows for key, rows in parts if key["model"] == baseline}
     table = []
     for key, rows in parts:
         if key["model"] == baseline:
             continue
-        where = (key["target"], key["tts"], str(key["seed"]))
-        if where not in base:
+        if (where := _where(key)) not in base:
             raise UserError(
                 f"no rows of '{baseline}' for target {where[0]}, TTS {where[1]}, seed {where[2]}: evaluate it first"
             )
-        found = paired_change(rows, base[where], samples, confidence)
-        numbers = {
-            "wer_baseline": corpus_wer(base[where]), "wer_model": corpus_wer(rows), "relative_change": found.relative,
-            "ci_low": found.low, "ci_high": found.high, "difference": found.difference,
-            "difference_low": found.difference_low, "difference_high": found.difference_high,
-        }  # fmt: skip
-        rounded = {name: round(value, 4) for name, value in numbers.items()}
-        table.append(key | {"baseline": baseline} | rounded | {"p": round(found.p, 6)})
+        table.append(_change(key, baseline, rows, base[where], samples, confidence))
+    return _changes(table)
+
+
+def baselines_table(utterances: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
+    """tables/baselines.csv: the pairs of `BASELINES` that are there, models with a lam at the chosen one; pooled as in `wer_table`."""
+    claims = [(key, rows) for key, rows in _cells(utterances) if key["model"] not in SCALED or _is_claim(key)]
+    there = {(*_where(key), key["model"]): (key, rows) for key, rows in claims}
+    table = []
+    for *where, model in there:
+        for other, baseline in BASELINES:
+            if other == model and (*where, baseline) in there:
+                key, rows = there[*where, model]
+                table.append(_change(key, baseline, rows, there[*where, baseline][1], samples, confidence))
+    return _changes(table)
+
+
+def _where(key: dict) -> tuple[str, str, str]:
+    return key["target"], key["tts"], str(key["seed"])
+
+
+def _is_claim(key: dict) -> bool:
+    return bool(is_chosen(pd.Series([key["lam_source"]])).iloc[0])
+
+
+def _change(
+    key: dict, baseline: str, rows: pd.DataFrame, base: pd.DataFrame, samples: int, confidence: float
+) -> dict[str, object]:
+    """One row of `CHANGE_COLUMNS`, without p_holm."""
+    found = paired_change(rows, base, samples, confidence)
+    numbers = {
+        "wer_baseline": corpus_wer(base), "wer_model": corpus_wer(rows), "relative_change": found.relative,
+        "ci_low": found.low, "ci_high": found.high, "difference": found.difference,
+        "difference_low": found.difference_low, "difference_high": found.difference_high,
+    }  # fmt: skip
+    rounded = {name: round(value, 4) for name, value in numbers.items()}
+    return key | {"baseline": baseline} | rounded | {"p": round(found.p, 6)}
+
+
+def _changes(table: list[dict[str, object]]) -> pd.DataFrame:
     changes = pd.DataFrame(table, columns=[column for column in CHANGE_COLUMNS if column != "p_holm"])
     return changes.assign(p_holm=adjusted(changes).round(6))
 

@@ -123,7 +123,7 @@ def ensemble_wer(
 def source_count_wer(rows: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/source_count_wer.csv: WER over the number of source domains, orders pooled; `lowest`, `highest`: of single orders.
 
-    Targets are pooled where each has that number; the last number stands for all source domains of each, some of which may have
+    `difference`: to all source domains, in points of WER; p_holm: over the targets and TTS of one number. Targets are pooled where each has that number; the last number stands for all source domains of each, some of which may have
     fewer.
 
     Args:
@@ -142,8 +142,18 @@ def source_count_wer(rows: pd.DataFrame, samples: int = SAMPLES, confidence: flo
             orders = [corpus_wer(own) for _, own in pooled.groupby("order")]
             spread = {"orders": len(orders), "lowest": round(min(orders), 4), "highest": round(max(orders), 4)}
             own = n if cell["target"] == ALL else pooled.n_sources.iloc[0]
-            table.append(cell | {"n_sources": own} | _rate(pooled, samples, confidence) | spread)
-    return pd.DataFrame(table)
+            found = paired_change(pooled, _same(pooled, whole), samples, confidence)
+            less = _points("difference", found.difference, found.difference_low, found.difference_high)
+            table.append(
+                cell
+                | {"n_sources": own}
+                | _rate(pooled, samples, confidence)
+                | spread
+                | less
+                | {"p": round(found.p, 6)}
+            )
+    made = pd.DataFrame(table)
+    return made.assign(p_holm=holm_over_targets(made, ["n_sources"]).round(6))
 
 
 def _levels(rows: pd.DataFrame) -> Iterator[tuple[dict, pd.DataFrame]]:

@@ -40,6 +40,7 @@ TEXT = (
     "by",
     "value",
     "kind",
+    "verdict",
 )
 ALSO = f" (over speakers too, where {SPEAKERS} or more are named)"
 CHOSEN_ON = {CHOSEN: "left-out source domains", DEVEL: "real speech of the target's devel part"}
@@ -148,6 +149,37 @@ def results_table(wer: pd.DataFrame, changes: pd.DataFrame, confidence: float = 
         f"{level(confidence):.2g}."
         + (" p of single rows after Holm, of all targets as it is." if p_name != "p" else "")
     ) + (" (own): each target at its own lam." if table and "(own)" in table[-1]["adapted (lam)"] else "")
+    return result
+
+
+def baselines_table(changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFrame:
+    """Text of baselines.csv: each pair of models over all targets, or of the only one, with its verdict.
+
+    Args:
+        changes: baselines.csv.
+        confidence: of its intervals.
+    """
+    rows = overall(changes)
+    rows = rows[rows.target == ALL] if (rows.target == ALL).any() else rows
+    table = [
+        {
+            "target": "all targets" if row.target == ALL else row.target,
+            "TTS": row.tts,
+            "model": row.model,
+            "WER": f"{row.wer_model:.1f}",
+            "against": row.baseline,
+            "its WER": f"{row.wer_baseline:.1f}",
+            "relative change": percent_change(row),
+            "p (Holm)": p_text(row.p_holm),
+            "verdict": verdict(row.p_holm, row.relative_change, level(confidence)),
+        }
+        for _, row in rows.iterrows()
+    ]
+    result = pd.DataFrame(table)
+    result.attrs["note"] = (
+        f"Protocol {names(changes.protocol.unique())}; models with a lam at the chosen one; {100 * confidence:g} % bootstrap intervals "
+        f"over {blocks(changes)}{ALSO}. p over all targets as it is. Single targets: baselines.csv."
+    )
     return result
 
 

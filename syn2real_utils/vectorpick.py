@@ -141,8 +141,6 @@ def pick_vectors(
             f"{place} holds no vector for these pretrained weights ({parent[:12]}), '{language}' and {' or '.join(tts)}: "
             "use the backbone, language and TTS of one of its vectors, or let --vector be auto"
         )
-    if not picked:
-        say(ready.how_to_make())
     return picked
 
 

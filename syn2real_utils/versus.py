@@ -9,7 +9,7 @@ from syn2real_utils.bootstrap import SAMPLES
 from syn2real_utils.errors import names
 from syn2real_utils.selection import is_chosen, is_oracle
 from syn2real_utils.statistics import ALL, corpus_wer, holm, paired_change
-from syn2real_utils.tables import ALSO, NOT_RUN, p_text, percent_change
+from syn2real_utils.tables import ALSO, NOT_RUN, level, p_text, percent_change, verdict
 
 BASELINES = ("syn_target", "adapted")
 BESIDE = ("real_source", "ensemble")  # models of every run that stand in one table with the rivals
@@ -145,11 +145,15 @@ def rivals_table(changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
             row[name] = NOT_RUN if best is None else f"{best.model} {best.wer:.1f}"
             row[f"{name} against adapted"] = NOT_RUN if best is None else percent_change(best)
             row[f"p (Holm), {name.split()[1]}"] = NOT_RUN if best is None else p_text(best.p_holm)
+            row[f"verdict, {name.split()[1]}"] = (
+                NOT_RUN if best is None else verdict(best.p_holm, best.relative_change, level(confidence))
+            )
         table.append(row)
     result = pd.DataFrame(table)
     drawn = "texts and seeds" if ALL in set(changes.seed) else "texts"
+    protocol = f"Protocol {names(changes.protocol.unique())}; " if "protocol" in changes else ""
     result.attrs["note"] = (
-        "WER in percent. The best of several is picked on these very clips, which flatters it; adapted is one. Below zero it beats "
+        f"{protocol}WER in percent. The best of several is picked on these very clips, which flatters it; adapted is one. Below zero it beats "
         f"adapted. {100 * confidence:g} % bootstrap intervals over {drawn}{ALSO}; seed {names(sorted(set(changes.seed.astype(str))))}."
     )
     return result

@@ -1,9 +1,11 @@
 """`adapt` with ready vectors: found by itself, in low rank, from the hub; and what the clips of other domains show."""
 
 import re
+import shutil
 
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 from syn2real_utils import checkpoints, cli, proof, ready, recipe, vectorpick
 from syn2real_utils.checkpoints import load_state
@@ -90,7 +92,13 @@ def test_two_tts_take_the_mean_of_their_vectors_and_what_is_made_hides_no_run(ru
     assert len(ready.find(parent, "es")) == 2, "models of `adapt` lie beside those of runs"
     assert vectorpick.pick_vectors("auto", tiny, parent, "fr", ["pico"], "town") == []
     said = capsys.readouterr().out
-    assert "no vector of pico in 'fr' for these weights is here" in said and ready.how_to_make() in said
+    assert "no vector of pico in 'fr' for these weights is here" in said
+    other = shutil.copytree(tiny, home / "other")
+    save_file(
+        {key: tensor + 1 for key, tensor in load_state(tiny).items()}, other / "model.safetensors", {"format": "pt"}
+    )
+    assert not call(other, "of other weights", vector="auto").vectors
+    assert ready.how_to_make(str(other), "es") in capsys.readouterr().out, "with what was asked for"
 
 
 def test_low_rank_is_applied_and_its_card_says_so(run, tiny, home):  # noqa: F811

@@ -187,8 +187,11 @@ def test_vectors_of_runs_and_published_ones_are_found(run, home, parent):
 
 def test_none_found_says_how_to_make_one(run, parent):
     assert ready.find(parent, "fr") == [] and ready.find("0" * 64, "es") == [] and ready.find(parent, "es", ["x"]) == []
-    said = ready.how_to_make()
-    assert "syn2real run" in said and "syn2real vector publish" in said and len(said.splitlines()) <= 2
+    said = ready.how_to_make("/my models/x", "fr")
+    assert (
+        "syn2real run quickstart --set name=mine --set backbone.name='/my models/x' --set corpus.language=fr\n" in said
+    )
+    assert "syn2real vector publish" in said and len(said.splitlines()) <= 3
 
 
 def test_a_vector_of_another_parent_is_refused_by_both_names(run, home, parent):
