@@ -108,7 +108,7 @@ def adapt(
         overwrite: replace a model that stands at `out`.
         yes: do not ask before long work.
         push_to_hub: repository `owner/name` that the model goes to as well.
-        private: of a repository that is made now: only its owner sees it.
+        private: only its owner sees that repository; one that is there and public is refused.
 
     Raises:
         UserError: anything that is the user's to mend.
@@ -133,8 +133,7 @@ def adapt(
         overwrite=overwrite,
         yes=yes,
     )
-    if push_to_hub:
-        hub.check(push_to_hub)
+    hub.check_wanted(push_to_hub, private)
     try:
         made = _make(order)
     except GpuMemoryError as error:  # whose remedy names settings of a profile, which this command has not
@@ -294,9 +293,10 @@ def _kept(profile: Profile, adapted: Artifact, keep: float, domain: str) -> Arti
         named = {"corpus": known.corpus, "speech": known.speech, "domains": (domain,), "seed": known.seed}
         checkpoints.write_lineage(into, mixed.model_copy(update=named))
 
-    plain = store.build(stages.ADAPTED, "pretrained", {"version": FORMAT, "parent": parent}, save)
+    own = {"version": FORMAT, "parent": parent, "backbone": stages.backbone_key(profile), "licences": licences}
+    plain = store.build(stages.ADAPTED, "pretrained", own, save)
     step = store.build(stages.ADAPTED, f"{domain}-away", {"from": parent, "to": adapted.fingerprint}, away)
-    key = {"version": FORMAT, "parent": parent, "adapted": adapted.fingerprint, "keep": keep}
+    key = {"version": FORMAT, "pretrained": plain.fingerprint, "adapted": adapted.fingerprint, "keep": keep}
     return store.build(stages.ADAPTED, f"{domain}-keep{keep:g}", key, mix)
 
 

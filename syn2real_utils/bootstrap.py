@@ -30,6 +30,7 @@ Unit = Literal["words", "chars"]
 COUNTS: dict[Unit, tuple[str, str]] = {"words": ("errors", "n_words"), "chars": ("char_errors", "n_chars")}
 SAMPLES = 10_000  # of a p the least that is shown is 2 / (SAMPLES + 1): Holm over 128 comparisons can still call one significant
 MOST_SAMPLES = 1_000_000  # above it the draws take too much memory
+MOST_CONFIDENCE = 0.99999  # beyond it so many resamples have no tails
 PART = 4_000_000  # draws that are held in more than two bytes at once
 SPEAKERS = 6  # the fewest that can show a p below 0.05: 2 ** (1 - 6) is 0.03
 PAIRED = (
@@ -194,8 +195,10 @@ def check(samples: int, confidence: float) -> None:
     """Raise UserError unless the numbers make sense."""
     if not 1 <= samples <= MOST_SAMPLES:
         raise UserError(f"bootstrap samples {samples}: expected 1 to {MOST_SAMPLES}")
-    if not 0 < confidence < 1:
-        raise UserError(f"confidence {confidence}: expected a number between 0 and 1, such as 0.95")
+    if not 0 < confidence <= MOST_CONFIDENCE:
+        raise UserError(
+            f"confidence {confidence}: expected a number above 0 and at most {MOST_CONFIDENCE}, such as 0.95"
+        )
 
 
 def check_pairs(one: pd.DataFrame, other: pd.DataFrame) -> None:

@@ -266,6 +266,8 @@ def bench(
     from syn2real_utils.bench import base
     from syn2real_utils.store import check_writable, write_text_atomic
 
+    if out and out.is_dir():
+        raise UserError(f"{out} is a folder: name the JSON file to write, such as {out / f'{name}.json'}")
     if out:
         check_writable(out)
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
@@ -309,6 +311,8 @@ def main(arguments: list[str] | None = None) -> None:
             _refuse(f"{str(error.filename)[:200]}: {str(error.strerror).lower()}; name another path")
         if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of Path.resolve
             _refuse(f"{str(error).removeprefix('Symlink loop from ')} is a link to itself; name another path")
+        if isinstance(error, RuntimeError) and str(error).startswith("Could not determine home"):  # of Path.expanduser
+            _refuse("a path begins with ~ and the name of nobody on this machine; write it out")
         if not hasattr(error, "format_message"):  # what typer makes of a wrong option or argument
             raise
         _refuse(error.format_message())

@@ -12,7 +12,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")]
 RepoId = Annotated[
     str | None, typer.Option("--push-to-hub", metavar="REPO_ID", help="Push it there as well, e.g. me/es-animals.")
 ]
-Private = Annotated[bool, typer.Option("--private", help="Make the repository private.")]
+Private = Annotated[bool, typer.Option("--private", help="Only into a private repository.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or vector that stands there.")]
 
 

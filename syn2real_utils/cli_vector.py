@@ -88,8 +88,7 @@ def publish(
 
     run, wanted = runs.find(run_name), publish.Wanted(target, tts, seed, form, rank)
     with contextlib.redirect_stdout(sys.stderr):  # what is said on the way is no part of the answer
-        if repo_id:
-            hub.check(repo_id)
+        hub.check_wanted(repo_id, private)
         about = publish.publish(run, out, wanted, overwrite).about
     which = f"target {about.target}, TTS {about.tts}, seed {about.seed}"
     size = f"{sum(file.stat().st_size for file in out.iterdir()) / 1e6:.1f} MB"

@@ -105,7 +105,10 @@ def keep(run: Path, into: Path) -> list[Path]:
     if report.is_flat(run):
         into.mkdir(parents=True, exist_ok=True)
         found = [f for f in sorted(run.iterdir()) if f.is_file() and (f.suffix != ".md" or f.name == RESULTS)]
-        return [Path(shutil.copyfile(file, into / file.name)) for file in found]
+        copied = [Path(shutil.copyfile(file, into / file.name)) for file in found]
+        for other in {_other_form(file) for file in copied} - set(copied):
+            other.unlink(missing_ok=True)
+        return copied
     profile = report.profile_of(run)
     wanted = [*report.files(profile), "tables/results.md", RUN]
     if lost := [file for file in wanted if not (run / file).is_file()]:
@@ -127,6 +130,11 @@ def _copy(file: Path, into: Path, may_shrink: bool) -> Path:
         return packed
     packed.unlink(missing_ok=True)
     return Path(shutil.copyfile(file, plain))
+
+
+def _other_form(file: Path) -> Path:
+    """A table compressed, of one that is not, and the other way round."""
+    return file.with_suffix("") if file.suffix == ".gz" else file.with_name(f"{file.name}.gz")
 
 
 @lru_cache(maxsize=16)

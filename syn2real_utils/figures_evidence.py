@@ -26,6 +26,8 @@ PLANE_NOTE = (
     "Hollow: a model outside the plane, at the foot of its perpendicular; in brackets how far away it lies, in the norm of the weights.\n"
     f"Above {WALL} times its lowest value the loss has one colour."
 )
+INSIDE = ("front-end", "embeddings")  # what lies before the first layer; the last norm lies behind the last
+IN, OUT = -1.0, np.inf
 KINDS = ("attention", "feed-forward", "norms", "front-end", "embeddings")
 
 
@@ -66,13 +68,17 @@ def contest(changes: pd.DataFrame) -> Figure:
 def norms(table: pd.DataFrame) -> Figure:
     """Length of tau by depth and kind of parameter, relative to the weights, and its cosine with syn_target - pretrained.
 
+    in, out: what lies before the first layer (front-end, embeddings) and behind the last (a norm).
+
     Args:
         table: tables/norms.csv.
     """
-    rows = table[table.layer.notna()]
-    cells = list(rows.groupby(["target", "tts"], sort=False))
-    if not cells:
+    if table.layer.isna().all():
         raise UserError("tables/norms.csv has no layers: expected a model with encoder and decoder layers")
+    rows = table[table.module != "all"]
+    outside = rows.kind.map(dict.fromkeys(INSIDE, IN)).fillna(OUT)
+    rows = rows.assign(layer=rows.layer.fillna(outside))
+    cells = list(rows.groupby(["target", "tts"], sort=False))
     measures: tuple[tuple[str, str], ...] = (
         ("share", "|τ| / |weights|"),
         ("cosine_target", "cosine with\nsyn_target − pretrained"),
@@ -89,15 +95,12 @@ def norms(table: pd.DataFrame) -> Figure:
             order = _depth(part)
             for (column, label), ax in zip(measures, line, strict=True):
                 for kind, curve in part.groupby("kind"):
-                    for module, style_of in (("encoder", "-"), ("decoder", "-")):
-                        own = curve[curve.module == module].sort_values("layer")
+                    for i, (module, own) in enumerate(curve.sort_values("layer").groupby("module", sort=False)):
                         at = [order[module, layer] for layer in own.layer]
-                        ax.plot(at, own[column], style_of, marker="o", markersize=3, color=colours.get(str(kind), INK),
-                                label=str(kind) if module == "encoder" else None)  # fmt: skip
+                        ax.plot(at, own[column], marker="o", markersize=3, color=colours.get(str(kind), INK),
+                                label=None if i else str(kind))  # fmt: skip
                 ax.set_ylabel(label)
-                ax.set_xticks(
-                    list(order.values()), [f"{module[:3]} {int(layer)}" for module, layer in order], rotation=90
-                )
+                ax.set_xticks(list(order.values()), [_place(*pair) for pair in order], rotation=90)
             line[0].set_title(f"{target}, {tts}")
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
@@ -146,10 +149,15 @@ def _change(ax: Axes, height: int, row: pd.Series) -> None:
 
 
 def _depth(part: pd.DataFrame) -> dict[tuple[str, float], int]:
-    """(module, layer) -> place on the axis: the encoder's layers, then the decoder's."""
+    """(module, layer) -> place on the axis: what the encoder begins with, its layers and its end, then the decoder's."""
     pairs = part[["module", "layer"]].drop_duplicates()
     keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (pair[0] != "encoder", pair[1]))
     return {key: place for place, key in enumerate(keys)}
+
+
+def _place(module: str, layer: float) -> str:
+    name = {IN: "in", OUT: "out"}.get(layer)
+    return f"{module[:3]} {name or int(layer)}"
 
 
 def _contours(ax: Axes, part: pd.DataFrame) -> None:

@@ -29,6 +29,18 @@ SECONDS = 5.0  # to wait for the hub's first answer
 REFUSED = (401, 403)
 
 
+def check_wanted(repo_id: str | None, private: bool) -> None:
+    """`check` where something shall go to the hub.
+
+    Raises:
+        UserError: what `check` raises; or `private` without a repository.
+    """
+    if private and not repo_id:
+        raise UserError("--private is for the repository of --push-to-hub: give that too")
+    if repo_id:
+        check(repo_id)
+
+
 def check(repo_id: str) -> None:
     """Ask the hub who we are, before anything is made that shall go there.
 
@@ -49,7 +61,7 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
     Args:
         folder: its safetensors, JSON, Markdown and tokenizer files go; anything else stays, and is named.
         repo_id: "owner/name".
-        private: of a repository that is made now: only its owner sees it.
+        private: only its owner sees the repository; one that is there and public is refused.
 
     Raises:
         UserError: no vector or model in the folder, what `check` raises, or the hub says no.
@@ -65,6 +77,8 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
     say(f"pushing {len(goes)} files, {sum(file.stat().st_size for file in goes) / 1e6:.1f} MB, to {repo_id}")
     with _one_line(f"push {repo_id}"):
         made = _api().create_repo(repo_id, private=private, exist_ok=True)
+        if private and not _api().repo_info(repo_id, timeout=SECONDS).private:
+            raise UserError(f"{repo_id} is there and public: make it private on the hub, or leave --private out")
         message = f"syn2real: {folder.resolve().name}"
         _api().upload_folder(
             repo_id=repo_id, folder_path=folder, allow_patterns=[file.name for file in goes], commit_message=message

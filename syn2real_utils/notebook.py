@@ -4,6 +4,7 @@ papermill passes an unknown parameter on with a warning, and any type; here both
 """
 
 import contextlib
+import glob
 import logging
 import os
 import shutil
@@ -98,7 +99,8 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")
-    partial = out.with_name(f".{out.stem}.partial.ipynb")
+    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.ipynb")
+    _clear(out)
     os.environ[LINES] = "1"
     say(f"notebook {path.stem}{''.join(f', {value}' for key, value in checked.items() if key != 'profile')}")
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -140,6 +142,17 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     partial.replace(out)
     out.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     return out
+
+
+def _clear(out: Path) -> None:
+    """Delete what killed processes of this machine left of `out`."""
+    for stale in out.parent.glob(f".{glob.escape(out.stem)}.*.partial.ipynb"):
+        with contextlib.suppress(ValueError, PermissionError):  # no number, or another user's: not ours
+            pid = int(stale.name.split(".")[-3])
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                stale.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

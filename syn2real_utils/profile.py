@@ -222,7 +222,7 @@ class EvaluationPart(Part):
     )
     batch_size: Count = 32
     bootstrap_samples: int = Field(10_000, gt=0, le=1_000_000)  # more take too much memory
-    confidence: float = Field(0.95, gt=0, lt=1)
+    confidence: float = Field(0.95, gt=0, le=0.99999)
     rivals: list[Rival] = []  # null vectors and other methods beside the task vector; rivals.py says what each is
     places: list[Place] = []  # parts of the vector that are added alone; directions.py says what each is
     transfer: bool = False  # add the vector of one TTS to the target model of another
@@ -234,10 +234,14 @@ class EvaluationPart(Part):
 
     @model_validator(mode="after")
     def _grid_rises_from_zero(self):
+        from syn2real_utils.selection import DIGITS  # pandas takes a second to import
+
         for name in ("lam_grid", "selection_grid"):
             grid = getattr(self, name)
             if not grid or grid[0] != 0 or sorted(set(grid)) != grid:
                 raise ValueError(f"{name} must rise from 0 without repeats")
+            if finer := [lam for lam in grid if round(lam, DIGITS) != lam]:
+                raise ValueError(f"{name} has {finer[0]}: at most {DIGITS} digits of a lam are kept")
         if not set(self.selection_grid) <= set(self.lam_grid):
             raise ValueError("selection_grid must be part of lam_grid")
         if self.selection_folds > self.folds:

@@ -114,7 +114,7 @@ def on_synthetic(profile: Profile, adapted: Artifact, clips: pd.DataFrame) -> pd
     """
     rows = clips.loc[clips.utterance.map(fingerprint).sort_values().index[:SAMPLE]].reset_index(drop=True)
     key = {
-        "version": stages.VERSIONS["transcripts"],
+        "version": [stages.VERSIONS[name] for name in ("transcripts", "padded")],
         "parent": stages.parent(profile),
         "model": adapted.fingerprint,
         "clips": [sha256(Path(path)) for path in rows.path],

@@ -104,7 +104,7 @@ def _said_of(table: pd.DataFrame, profile: Profile) -> pd.DataFrame:
         return table
     change = table["relative_change" if "relative_change" in table else "difference"]
     level = tables.level(profile.evaluation.confidence)
-    claims = zip(table.p, table.p_holm, change, strict=True)
+    claims = zip(table.get("p", table.p_holm), table.p_holm, change, strict=True)
     said = ["" if pd.isna(own) and pd.notna(p) else tables.verdict(own, by, level) for p, own, by in claims]
     return table.assign(verdict=said)
 

@@ -193,7 +193,10 @@ def finetuned_on(
     if profile.training.early_stopping:
         devel = devel_rows(profile, judges(profile, lineage.domains))
         key["devel"] = fingerprint([corpus(profile).fingerprint, *devel.utterance])
-        key["heard"] = VERSIONS["transcripts"]  # the checkpoint that is kept is the one that was heard best
+        key["heard"] = [
+            VERSIONS["transcripts"],
+            profile.evaluation.batch_size,
+        ]  # the checkpoint that is kept is the one that was heard best
     return Store().build(MODELS, label, key, lambda into: _finetune(profile, rows, lineage, into, start, rate, devel))
 
 
@@ -203,7 +206,7 @@ def model_key(profile: Profile, rows: pd.DataFrame, seed: int) -> dict:
     return {
         "version": VERSIONS["model"],
         "parent": parent(profile),
-        "backbone": _backbone_key(profile),
+        "backbone": backbone_key(profile),
         "training": profile.training.key("save_steps", "gradient_checkpointing", "processes", "mixed"),
         "language": profile.corpus.language,
         "clips": fingerprint(rows[["utterance", "transcription"]].values.tolist()),
@@ -336,7 +339,7 @@ def _heard(
         "lams": list(lams),
         "clips": fingerprint([corpus(profile).fingerprint, *rows.utterance]),
         "language": profile.corpus.language,
-        "backbone": _backbone_key(profile),
+        "backbone": backbone_key(profile),
         "batch_size": profile.evaluation.batch_size,
         "threads": profile.threads,
     }
@@ -482,7 +485,8 @@ def _settings_key(profile: Profile) -> dict:
     return {"settings": _settings_hash(tuple((file, file.stat().st_mtime_ns) for file in files))}
 
 
-def _backbone_key(profile: Profile) -> dict:
+def backbone_key(profile: Profile) -> dict:
+    """What what is made with a backbone depends on, beside its weights."""
     part = profile.backbone
     return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)} | _settings_key(profile)
 

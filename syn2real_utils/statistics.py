@@ -122,13 +122,12 @@ def changes_table(
 def baselines_table(utterances: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95) -> pd.DataFrame:
     """tables/baselines.csv: the pairs of `BASELINES` that are there, models with a lam at the chosen one; pooled as in `wer_table`."""
     claims = [(key, rows) for key, rows in _cells(utterances) if key["model"] not in SCALED or _is_claim(key)]
-    there = {(*_where(key), key["model"]): (key, rows) for key, rows in claims}
+    there = {(_where(key), key["model"]): (key, rows) for key, rows in claims}
     table = []
-    for *where, model in there:
+    for (where, model), (key, rows) in there.items():
         for other, baseline in BASELINES:
-            if other == model and (*where, baseline) in there:
-                key, rows = there[*where, model]
-                table.append(_change(key, baseline, rows, there[*where, baseline][1], samples, confidence))
+            if other == model and (where, baseline) in there:
+                table.append(_change(key, baseline, rows, there[where, baseline][1], samples, confidence))
     return _changes(table)
 
 

@@ -62,7 +62,7 @@ class Artifact:
 
     def damage(self, hashes: bool = False) -> list[str]:
         """Files that are missing or differ in size (with `hashes`, in content) from what was published."""
-        files = json.loads((self.path / DONE).read_text())["files"]
+        files = json.loads((self.path / DONE).read_text(encoding="utf-8"))["files"]
         bad = []
         for name, (size, digest) in files.items():
             file = self.path / name
@@ -84,6 +84,8 @@ class Store:
             return None
         try:
             bad = artifact.damage()
+        except FileNotFoundError:  # another process has just deleted it, to make it again
+            return None
         except (ValueError, KeyError, TypeError, AttributeError):  # what a damaged done.json raises
             bad = [DONE]
         if bad:

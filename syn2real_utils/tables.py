@@ -88,7 +88,10 @@ def read_csv(path: Path, wanted: Sequence[str] = ()) -> pd.DataFrame:
 def _check_fields(text: str) -> None:
     """Raise ValueError unless every row has as many fields as the heading: pandas would move or fill them without a word."""
     rows = csv.reader(io.StringIO(text))
-    wanted = len(next(rows, []))
+    heading = next(rows, [])
+    wanted = len(heading)
+    if twice := [name for i, name in enumerate(heading) if name in heading[:i]]:
+        raise ValueError(f"it has the column {twice[0]} twice")
     for row in rows:
         if row and len(row) != wanted:
             raise ValueError(f"line {rows.line_num} has {len(row)} fields, the heading {wanted}")

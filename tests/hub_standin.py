@@ -132,7 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer({"error": said}, 404, {"X-Error-Code": "RevisionNotFound", "X-Error-Message": said})
         sha, files = self.server.repositories[name].at(revision or "main")
         siblings = [{"rfilename": path} for path in files]
-        return self._answer({"id": name, "modelId": name, "sha": sha, "siblings": siblings, "tags": []})
+        return self._answer(
+            {
+                "id": name,
+                "modelId": name,
+                "sha": sha,
+                "siblings": siblings,
+                "tags": [],
+                "private": self.server.repositories[name].private,
+            }
+        )
 
     def _tree(self, body: bytes, name: str, revision: str) -> None:
         repository = self.server.repositories[name]

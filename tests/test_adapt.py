@@ -1,5 +1,6 @@
 """From texts to a model: the whole path with a tiny random Whisper and Pico, resumption, the algebra to the bit, errors."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -8,14 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
 from syn2real_utils import audio, checkpoints, cli, proof, recipe, training, vectorpick
 from syn2real_utils.adapt import adapt
 from syn2real_utils.backbones import sources, whisper
+from syn2real_utils.backbones.base import open_backbone
 from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
+from syn2real_utils.profile import BackbonePart
 from syn2real_utils.store import Store
 from syn2real_utils.tts.pico import Pico
 from syn2real_utils.vectorpick import PlainVector, Scaling
@@ -159,10 +163,35 @@ def test_the_algebra_to_the_bit(tiny, home):
     kept = call(tiny, "kept", vector=tau, keep=0.25)
     mixed = load_state(kept.path)
     assert torch.allclose(mixed[name], 0.75 * moved[name] + 0.25 * pretrained[name], atol=1e-6)
+    settings = tiny / "generation_config.json"
+    before = settings.read_text()
+    try:
+        settings.write_text(json.dumps(json.loads(before) | {"max_length": 77}))
+        assert (
+            json.loads((call(tiny, "again", vector=tau, keep=0.25).path / settings.name).read_text())["max_length"]
+            == 77
+        )
+    finally:
+        settings.write_text(before)
     card = (kept.path / "README.md").read_text(encoding="utf-8")
     assert "| vector | of voices-es, domains comida, ropa, TTS pico |" in card and "weights | 0.25," in card
     lineage = checkpoints.read_lineage(kept.path)
     assert lineage and lineage.parent == checkpoints.weights_hash(tiny) and lineage.domains == ("animales",)
+
+
+def test_a_sign_that_would_break_a_table_is_no_part_of_a_transcript(tiny, tmp_path):
+    """Byte-level tokens hold such signs. This model says nothing but the end of a line."""
+    folder = shutil.copytree(tiny, tmp_path / "babbling")
+    asr = open_backbone(folder, "es", BackbonePart(name="tiny", precision="float32"))
+    (token,) = asr.tokenizer("\r", add_special_tokens=False).input_ids
+    state, along = load_state(folder), torch.ones(16)
+    last, embedding = "model.decoder.layer_norm", state["model.decoder.embed_tokens.weight"] * 0
+    embedding[token] = along
+    state |= {f"{last}.weight": along * 0, f"{last}.bias": along, "model.decoder.embed_tokens.weight": embedding}
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    clip = asr.of_wave(np.zeros(16_000, np.float32))
+    (heard,) = asr.hear(asr.load(folder), [clip], 1)
+    assert heard.tokens > 1 and heard.text == ""
 
 
 def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatch):

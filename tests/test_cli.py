@@ -56,6 +56,16 @@ def corpus(folder: Path, metadata: str | None, *clips: str) -> Path:
     return folder
 
 
+def test_a_folder_in_place_of_a_file_is_refused_before_anything_is_measured(home, capsys):
+    status, out, err = call(capsys, "bench", "vector", "-o", home)
+    assert status == 2 and out == "" and f"{home} is a folder: name the JSON file" in err and len(err.splitlines()) == 1
+
+
+def test_the_home_of_nobody_is_one_line(home, capsys):
+    status, _, err = call(capsys, "run", "quickstart", "--set", "corpus.path=~nobody-here/x")
+    assert status == 2 and "begins with ~ and the name of nobody" in err and len(err.splitlines()) == 1
+
+
 def test_vectors_from_end_to_end(models, home, capsys):
     assert call(capsys, "vector", "subtract", models / "real", models / "syn", "-o", models / "tau")[0] == 0
     assert call(capsys, "vector", "mean", models / "tau", models / "tau", "-o", models / "mean")[0] == 0

@@ -98,6 +98,19 @@ def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
     assert str(reader / "drawn" / "wer.png") in capsys.readouterr().out
 
 
+def test_rows_that_were_kept_before_in_another_form_do_not_stay(reader):
+    place, into = reader / "figures" / "asterisk-en", reader / "drawn"
+    into.mkdir()
+    for name in ("manifest.json", "profile.yaml"):
+        shutil.copyfile(place / name, into / name)
+    (into / "utterances.csv").write_text("of another run")
+    (into / "wer.csv.gz").write_bytes(b"of another run")
+    committed.keep(place, into)
+    assert {file.name: file.read_bytes() for file in into.iterdir()} == {
+        file.name: file.read_bytes() for file in place.iterdir()
+    }
+
+
 def test_figures_are_not_written_over_other_things(reader, tmp_path, capsys):
     mine, of_run = tmp_path / "mine", tmp_path / "a_run"
     mine.mkdir()

@@ -203,6 +203,7 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
     for text, message in (
         ("utterance,reference,hypothesis\n1,si, claro,si\n", "line 2 has 4 fields, the heading 3"),
         ("utterance,reference,hypothesis\n1,si,si\n2,no\n", "line 3 has 2 fields, the heading 3"),
+        ("utterance,reference,hypothesis,reference\n1,si,si,no\n", "it has the column reference twice"),
     ):
         (tmp_path / "b.csv").write_text(text)
         with pytest.raises(UserError, match=rf"b.csv cannot be read \({message}\)"):
@@ -214,6 +215,16 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
     (tmp_path / "b.csv").write_bytes(b"")
     with pytest.raises(UserError, match=r"b.csv cannot be read .*: expected a CSV with commas"):
         compare(a, tmp_path / "b.csv")
+
+
+def test_a_confidence_beyond_all_resamples_is_refused_and_none_is_advised(rows, capsys):
+    options = ["--only", "tts=pico", "--a", "model=syn_target", "--b", "model=adapted", "--b", "lam=chosen"]
+    for confidence, status in (("0.99999", "0"), ("0.9999999999999", "2")):
+        with pytest.raises(SystemExit, match=status):
+            cli.main(["compare", str(rows), str(rows), *options, "--confidence", confidence])
+    said = capsys.readouterr()
+    assert "give --samples 400000 or more" in said.out.replace("\n", " "), said.out
+    assert "expected a number above 0 and at most 0.99999" in said.err and len(said.err.splitlines()) == 1
 
 
 def test_the_command_prints_a_table_or_json_and_needs_no_torch(rows, capsys):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, pipeline
 from transformers.models.auto.modeling_auto import MODEL_FOR_CTC_MAPPING_NAMES
 
@@ -279,6 +280,17 @@ def test_what_a_process_refuses_is_told_once(still, clips, tmp_path):
     with pytest.raises(UserError, match="tiny: the loss of step 1 is not finite"):
         training.finetune(still, broken, part, 0, 1, "tiny", tmp_path / "out")
     assert list((tmp_path / "out").rglob("*.safetensors")) == []
+
+
+def test_weights_that_are_no_numbers_are_refused(made, tmp_path):
+    asr = next(iter(made.values()))
+    folder = shutil.copytree(asr.folder, tmp_path / "odd")
+    state = load_file(folder / "model.safetensors")
+    save_file(
+        state | {"lm_head.bias": state["lm_head.bias"] * torch.nan}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(UserError, match="odd holds numbers that are not finite in lm_head.bias"):
+        asr.load(folder)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_line(made, clips, tmp_path):

@@ -47,6 +47,17 @@ def test_the_hub_gets_the_bytes_of_the_folder_and_gives_them_back(form, there, r
     assert same(ready.from_hub("me/tau", revision=sha).load(), found.load())
 
 
+def test_what_shall_be_private_does_not_go_where_all_can_read_it(there, run, home, capsys):  # noqa: F811
+    publish(run, home / "a", Wanted())
+    hub.push(home / "a", "me/tau")
+    before = there.repositories["me/tau"].at("main")
+    one_line("me/tau is there and public: make it private", hub.push, home / "a", "me/tau", True)
+    assert there.repositories["me/tau"].at("main") == before and not there.repositories["me/tau"].private
+    status, _, err = call(capsys, "vector", "publish", "made", "-o", "vectors/mine", "--private")
+    assert status == 2 and "--private is for the repository of --push-to-hub" in err
+    assert not (home / "vectors" / "mine").exists(), "refused before anything is made"
+
+
 def test_a_newer_commit_replaces_and_an_older_one_can_still_be_had(there, run, home):  # noqa: F811
     publish(run, home / "a", Wanted())
     publish(run, home / "b", Wanted(tts="pico"))

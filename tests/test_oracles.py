@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import kaldialign
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from syn2real_utils import fetch, statistics
 from syn2real_utils.evaluation import rescore
@@ -86,6 +88,46 @@ def test_p_is_that_of_kaldialign(sentences, rate):
     )
     p = statistics.paired_change(after, before, samples=5000).p
     assert p == pytest.approx(min(1, 2 * min(1 - better, 1 - worse)), abs=0.03)  # a tie speaks for neither
+
+
+def test_blocks_of_several_utterances_are_drawn_as_scipy_draws_them(sentences):
+    """Blocks by text, where speakers are few, and by speaker; scipy draws sums of blocks, and sees no utterance."""
+    before, after = system(sentences, 0.3, 1), system(sentences, 0.24, 2)
+    for blocks, extra in ((30, {}), (12, {"speaker": True})):
+        number = [i % blocks for i in range(len(sentences))]
+        named = {"text_id": [f"t{n}" for n in number]} if not extra else {"speaker": [f"s{n}" for n in number]}
+        one, other = before.assign(**named), after.assign(**named)
+        sums = [rows.groupby(number).agg({"errors": "sum", "n_words": "sum"}) for rows in (one, other)]
+
+        def change(a, b, axis):
+            return 100 * (b.sum(axis) - a.sum(axis)) / a.sum(axis)
+
+        found = scipy.stats.bootstrap(
+            [part.errors.to_numpy() for part in sums], change, paired=True, vectorized=True, n_resamples=9999,
+            method="percentile", rng=1,
+        )  # fmt: skip
+        ours = statistics.paired_change(other, one)
+        assert (ours.low, ours.high) == pytest.approx(tuple(found.confidence_interval), abs=1.0)
+        drawn = found.bootstrap_distribution
+        p = 2 * min((drawn <= 0).mean(), (drawn >= 0).mean())
+        assert ours.p == pytest.approx(min(1, p), abs=0.02)
+
+
+def test_seeds_cross_the_texts_as_numpy_draws_them(sentences):
+    """Both factors drawn by hand, utterance by utterance: an interval that counts seeds is as wide as that."""
+    parts = [
+        [system(sentences, rate, 10 * seed + which).assign(seed=seed, run=seed) for seed in range(4)]
+        for which, rate in enumerate((0.3, 0.24))
+    ]
+    one, other = (pd.concat(rows, ignore_index=True) for rows in parts)
+    before, after = ([rows.errors.to_numpy(float) for rows in part] for part in parts)
+    dice, drawn = np.random.default_rng(3), []
+    for _ in range(4000):
+        texts, seeds = dice.integers(0, len(sentences), len(sentences)), dice.integers(0, 4, 4)
+        a, b = (sum(rows[seed][texts].sum() for seed in seeds) for rows in (before, after))
+        drawn.append(100 * (b - a) / a)
+    ours = statistics.paired_change(other, one)
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=1.2)
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,11 @@ def changed(path: str, value: object) -> dict:
         ("tts", [{"name": "pico"}, {"name": "pico"}], "tts must name each of its values once"),
         ("targets", ["all"], "targets must not hold 'all'"),
         ("targets", [], "targets: .*at least 1"),
+        (
+            "evaluation",
+            {"lam_grid": [0, 0.3333333, 1], "selection_grid": [0]},
+            "lam_grid has 0.3333333: at most 6 digits",
+        ),
         ("seeds", [2**32], "seeds.0: .*less than 4294967296"),
         ("name", "../out", "name: "),
         ("name", "artifacts", "runs/artifacts holds something else"),

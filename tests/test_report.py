@@ -41,8 +41,8 @@ def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
     ]  # fmt: skip
     tables = sorted(path.name for path in (run / "tables").iterdir())
     assert tables == sorted(
-        [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "lam", "context_gaps", "examples", "audit")]
-        + [f"{n}.csv" for n in ("hallucinations", "quality", "anatomy", "words")]
+        [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "baselines", "lam", "context_gaps", "examples")]
+        + [f"{n}.csv" for n in ("audit", "hallucinations", "quality", "anatomy", "words")]
         + ["results.md"]
     )
     said = (run / "tables" / "results.md").read_text(encoding="utf-8")
@@ -78,6 +78,19 @@ def test_report_is_one_file_with_its_audio(run, tmp_path):
     assert page.count("<audio") == sum(len(report.read(run, name)) for name in ("examples", "hallucinations")) > 0
     assert page.count("data:image/png") == 11 and "data:audio/ogg" in page
     assert "&lt;test&gt;" in page and 'src="http' not in page
+
+
+def test_every_table_names_its_protocol_and_what_each_p_says(run):
+    report.redraw(run)
+    for name in report.COMPUTED:
+        table = report.read(run, name)
+        assert set(table.protocol) == {"strict"}, name
+        if "p_holm" in table:
+            claims = table[table.p_holm.notna()]
+            assert set(claims.verdict) <= {"better", "worse", "not significant"} and len(claims), name
+            assert (claims.verdict[claims.p_holm >= 0.05] == "not significant").all(), name
+    shown = (run / "tables" / "results.md").read_text(encoding="utf-8")
+    assert shown.count("rotocol strict") == 2 and "## Against other models" in shown and "| real_source |" in shown
 
 
 def test_a_missing_run_or_table_is_named(run, tmp_path):

@@ -307,6 +307,7 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     assert (shown["best rival"] == "right 0.0").all() and (shown["best null vector"] == "not run").all()
     assert shown["best rival against adapted"].str.startswith("−100.0 %").all()
     assert list(shown.target)[-1] == "all targets"
+    assert set(shown["verdict, rival"]) <= {"better", "not significant"} and "better" in set(shown["verdict, rival"])
 
 
 @pytest.mark.filterwarnings("error:constrained_layout not applied")

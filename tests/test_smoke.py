@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from transformers import pipeline
 
-from syn2real_utils import cli, results, runs, stages
+from syn2real_utils import cli, ready, report, results, runs, stages
 from syn2real_utils.errors import UserError
 from syn2real_utils.plan import plan
 from syn2real_utils.profile import load_profile
@@ -225,6 +226,22 @@ def test_a_table_that_was_deleted_sends_its_notebook_to_the_workflow_again(kille
     for path, content in kept.items():
         path.write_bytes(content)
     assert runs.lacks(profile) == []
+
+
+def test_a_run_whose_profile_changes_has_no_results_until_it_is_made(killed, run, tmp_path, monkeypatch):
+    """Else what was found in one language would pass for another's."""
+    there = tmp_path / "runs" / "smoke"
+    shutil.copytree(run, there)
+    (tmp_path / "data").symlink_to(killed[0] / "data")
+    monkeypatch.setenv("SYN2REAL_HOME", str(home(tmp_path)))
+    finished = sorted(there.rglob("*"))
+    profile = load_profile(PROFILE)
+    runs.prepare(profile)
+    assert set(finished) <= set(there.rglob("*")), "a changed path of the project changes no result"
+    runs.prepare(profile.model_copy(update={"description": "another", "seeds": [5]}))
+    with pytest.raises(UserError, match=r"no tables/utterances.csv: finish it with 'syn2real run smoke'"):
+        report.redraw(there)
+    assert not (there / "run.json").exists() and ready.find("0" * 64, "es", (), [there.parent]) == []
 
 
 @pytest.mark.parametrize("newer", ["inputs", "notebooks"], ids=["stopped before its first job", "edited"])

@@ -98,6 +98,26 @@ def test_changes_are_against_syn_target_and_lam_0_is_no_change():
         statistics.changes_table(utterances().query("model != 'syn_target'"))
 
 
+def test_what_a_user_could_have_instead_is_compared_too():
+    rows = utterances()
+    table = statistics.baselines_table(rows, samples=200)
+    one = table[(table.target == "food") & (table.tts == "pico")].set_index(["model", "baseline"])
+    assert list(one.index) == [
+        (model, base) for model in statistics.MODELS for m, base in statistics.BASELINES if m == model
+    ]
+    own = rows[(rows.target == "food") & (rows.tts == "pico")]
+    adapted = own[(own.model == "adapted") & (own.lam == 0.5)]
+    for name in ("real_source", "pretrained"):
+        found = statistics.paired_change(adapted, own[own.model == name], samples=200)
+        row = one.loc["adapted", name]
+        assert (row.relative_change, row.ci_low, row.p) == pytest.approx((found.relative, found.low, found.p), abs=1e-3)
+    gaps = table[(table.model == "syn_target") & (table.baseline == "real_source")]
+    single = gaps[gaps.target != "all"]
+    assert len(single) == 4 and single.p_holm.tolist() == pytest.approx(statistics.holm(single.p), abs=1e-5)
+    without = statistics.baselines_table(rows[rows.model != "ensemble"], samples=50)
+    assert "ensemble" not in set(without.model) | set(without.baseline) and len(without) < len(table)
+
+
 def test_p_of_the_chosen_lam_is_adjusted_over_targets_and_tts():
     table = statistics.changes_table(utterances(), samples=200)
     claims = table[(table.model == "adapted") & (table.lam == 0.5)]

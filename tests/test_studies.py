@@ -193,6 +193,11 @@ def test_targets_are_pooled_where_each_has_that_many_sources():
     table = studytables.source_count_wer(rows, samples=20)
     pooled = table[table.target == "all"]
     assert pooled.n_sources.tolist() == [1, 4] and pooled.n_words.tolist() == [40, 40] and set(pooled.wer) == {37.5}
+    assert (pooled.difference == 0).all() and (pooled.p == 1).all(), "each order against all sources, clip by clip"
+    rows.loc[rows.n_sources == 1, "errors"] += 1
+    more = studytables.source_count_wer(rows, samples=20)
+    one = more[(more.n_sources == 1) & (more.target == "all")].iloc[0]
+    assert one.difference == 25 and one.difference_low > 0 and one.p < 1
     assert table[table.target == "a"].n_sources.tolist() == [1, 2] and table[
         table.target == "b"
     ].n_sources.tolist() == [1, 2, 4]

@@ -14,7 +14,7 @@ import torch
 
 from syn2real_utils import audio
 from syn2real_utils.backbones import sources
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.machine import Precision
 
 if TYPE_CHECKING:
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 LONGEST = 30.0  # seconds of a clip: all that Whisper hears, and much for attention whose memory grows with the square
 IGNORED = -100  # label that the loss skips
 Batch = dict[str, torch.Tensor]  # what a model's forward takes
+
+
+def check_finite(model: torch.nn.Module, folder: Path) -> None:
+    """Raise UserError where the weights of a folder are no numbers: such a model hears the same in every clip."""
+    if odd := [
+        key for key, tensor in [*model.named_parameters(), *model.named_buffers()] if not tensor.isfinite().all()
+    ]:
+        raise UserError(f"{folder} holds numbers that are not finite in {names(odd, 3)}: fetch or make it again")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCTC, Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine, pickles
-from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, read_clip
+from syn2real_utils.backbones.base import IGNORED, Batch, Example, Heard, check_finite, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.letters import Letters
 from syn2real_utils.errors import UserError, names
@@ -60,7 +60,7 @@ class CTC:
         """The model of a folder (this backbone's own if none is given) in float32, ready to decode.
 
         Raises:
-            UserError: the weights are not those of config.json: a head that was not trained hears nothing.
+            UserError: the weights are not those of config.json: a head that was not trained hears nothing; or they are not finite.
         """
         folder = folder or self.folder
         with pickles.opening(folder):
@@ -69,6 +69,7 @@ class CTC:
             )
         if lacking := sorted(key for key in found["missing_keys"] if key.rpartition(".")[2] not in UNUSED):
             raise UserError(f"{folder} is no whole CTC model: its weights lack {names(lacking, 3)}")
+        check_finite(model, folder)
         return model.to(machine.device()).eval()
 
     def features(self, path: Path | str, full: bool = False) -> torch.Tensor:

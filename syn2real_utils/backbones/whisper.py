@@ -6,6 +6,7 @@ stand for the silence behind it (context.py). Models are put back as they were, 
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGU
 from transformers.utils import logging as transformers_logging
 
 from syn2real_utils import audio, machine, pickles
-from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, read_clip
+from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, check_finite, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.context import hear, positions, short_context, stack
 from syn2real_utils.backbones.decoding import Rules, greedy
@@ -34,6 +35,7 @@ FRAMES_PER_SECOND = 100  # log-mel frames of 10 ms
 FULL_CONTEXT = LONGEST  # seconds
 TOKENS_PER_SECOND, TOKENS_AT_LEAST = 8, 8  # of a transcript; fast speech has 25 letters a second, about 8 tokens
 LABEL_STEP = 8  # lengths of labels are rounded up: fewer shapes, each of which costs time when it first comes
+CONTROL = re.compile(r"[\x00-\x1f]")  # in a transcript they part words at most, and would break the rows of a table
 ALIKE = 0.7  # a batch has no clip whose context is shorter than this part of the longest: what pads it costs time at every token
 
 
@@ -81,8 +83,7 @@ class Whisper:
             raise UserError(
                 f"{folder} has weights that its config.json knows nothing of: {names(beyond, 3)}; fetch or make it again"
             )
-        if odd := [key for key, tensor in model.named_parameters() if not tensor.isfinite().all()]:
-            raise UserError(f"{folder} holds numbers that are not finite in {names(odd, 3)}: fetch or make it again")
+        check_finite(model, folder)
         return model.to(machine.device()).eval()
 
     def context(self, seconds: float) -> float:
@@ -211,8 +212,8 @@ class Whisper:
                 said = greedy(model, head, encoded, self.rules, most, [guesses[i] for i in batch], sure)
                 for i, one in zip(batch, said, strict=True):
                     n, logprob, entropy = one.sureness.tolist() if sure else (0, math.nan, math.nan)
-                    text = self.tokenizer.decode(one.tokens, skip_special_tokens=True).strip()
-                    found[i] = Heard(text, int(n), logprob, entropy)
+                    text = self.tokenizer.decode(one.tokens, skip_special_tokens=True)
+                    found[i] = Heard(CONTROL.sub(" ", text).strip(), int(n), logprob, entropy)
                 progress.step()
         return [found[i] for i in range(len(clips))]
 
