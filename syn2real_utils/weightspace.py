@@ -33,6 +33,9 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
     Returns:
         `target, tts, seed, model, lam, x, y, distance`; `lam` is empty but for `adapted`, on the grid.
     """
+    shown = committed.rows(profile, "geometry", target=target, tts=tts, seed=seed)
+    if shown is not None:
+        return shown
     sources, fold = stages.source_domains(profile, target), stages.folds(profile)[0]
     models = {
         "real_source": stages.finetuned(profile, REAL, sources, seed),

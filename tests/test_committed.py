@@ -7,7 +7,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from syn2real_utils import cli, committed, report, results, selectors, tables, weightspace
+from syn2real_utils import cli, committed, notebook, report, results, selectors, tables, weightspace
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
@@ -96,6 +96,22 @@ def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
     assert {file.name for file in (reader / "drawn").iterdir()} == set(before) and "overview.png" not in before
     assert str(reader / "drawn" / "wer.png") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [("03", "quickstart"), ("04", "tuxpaint-es-rivals"), ("05", "quickstart"), ("06", "quickstart"), ("07", "quickstart"),
+     ("08", "quickstart")],
+)  # fmt: skip
+def test_a_notebook_shows_what_is_committed_and_makes_no_model(reader, name, profile):
+    shutil.copytree(ROOT / "notebooks", reader / "notebooks")
+    out = notebook.execute(name, {"profile": profile}, reader / "executed" / "shown.ipynb")
+    cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
+    said = "".join("".join(part.get("text", "")) for cell in cells for part in cell.get("outputs", []))
+    assert f"{profile}: no run here, so these are the committed rows" in said
+    pictures = [part for cell in cells for part in cell.get("outputs", []) if "image/png" in part.get("data", {})]
+    assert pictures or name == "03"
+    assert not (reader / "runs").exists() and not (reader / "data").exists()
 
 
 def test_rows_that_were_kept_before_in_another_form_do_not_stay(reader):
