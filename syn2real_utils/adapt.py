@@ -24,6 +24,7 @@ from syn2real_utils import (
     recipe,
     selection,
     stages,
+    surest,
     vectorpick,
 )
 from syn2real_utils import order as orders
@@ -78,6 +79,7 @@ def adapt(
     keep: float = 0.0,
     devel: Path | str | None = None,
     real: Path | str | None = None,
+    unlabelled: Path | str | None = None,
     seed: int = 0,
     threads: int | None = None,
     overwrite: bool = False,
@@ -103,6 +105,7 @@ def adapt(
         devel: AudioFolder of real clips that are scored and, but for `lam="devel"`, seen by no step. Where it holds several
             domains, one of them `domain`, the others show what was forgotten.
         real: AudioFolder of real clips that a rival, `joint`, is trained on beside the synthetic ones.
+        unlabelled: folder of real clips without transcripts: lam is where the model is surest of them.
         seed: of the fine-tunes and of the TTS' schedule.
         threads: None: one for each core. Results are the same bytes for the same number only.
         overwrite: replace a model that stands at `out`.
@@ -128,6 +131,7 @@ def adapt(
         keep=keep,
         devel=Path(devel) if devel else None,
         real=Path(real) if real else None,
+        unlabelled=Path(unlabelled) if unlabelled else None,
         seed=seed,
         threads=threads,
         overwrite=overwrite,
@@ -157,6 +161,8 @@ def _make(order: Order) -> Made:
     picked = vectorpick.pick_vectors(
         order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
+    if not picked and order.unlabelled:
+        say("  warning: --unlabelled is not used, for there is no vector to scale")
     if not picked and order.vector == vectorpick.AUTO:
         say(ready.how_to_make(profile.backbone.name, profile.corpus.language))
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
@@ -175,6 +181,8 @@ def _make(order: Order) -> Made:
     profile = profile.model_copy(update={"training": training})
     syn = stages.finetuned_on(profile, clips, _lineage(profile, order.domain, engines))
     scaling = vectorpick.choose_lam(order.lam, picked)
+    if order.unlabelled and picked:
+        scaling = surest.choose_lam(profile, syn, vectorpick.vector_folder(picked), order.unlabelled)
     if devel and own is not None and picked and order.lam == DEVEL:
         curve = proof.lam_curve(devel, syn, vectorpick.vector_folder(picked), own)
         scaling = Scaling(selection.choose(curve), "the best on the very clips of --devel: their WER flatters it")

@@ -29,7 +29,15 @@ app.add_typer(vector, name="vector")
 # What the system says of a path that a user gave: too long, not permitted, in a file, there already, read only
 PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it, and after kill
-PATHS = ("profile", "texts", "backbone", "vector", "devel", "real")  # parameters of notebooks that can be a path
+PATHS = (
+    "profile",
+    "texts",
+    "backbone",
+    "vector",
+    "devel",
+    "real",
+    "unlabelled",
+)  # parameters of notebooks that can be a path
 WORDS = ("auto", "none")  # what the parameter `vector` can be instead
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]
@@ -209,6 +217,10 @@ def adapt(
     keep: Annotated[float, typer.Option(help="Share of the pretrained weights in the result, 0 to 1.")] = 0.0,
     devel: Annotated[Path | None, typer.Option(help="AudioFolder of real clips that prove it.")] = None,
     real: Annotated[Path | None, typer.Option(help="AudioFolder of real clips for the rival `joint`.")] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real clips without transcripts: lam is where the model is surest of them."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the fine-tunes and of the voices.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Default: one for each core.")] = None,
     overwrite: Overwrite = False,
@@ -221,7 +233,7 @@ def adapt(
 
     make(
         texts, language, backbone, tts, out, vector=vector, lam=lam, domain=domain, takes=takes, keep=keep, devel=devel,
-        real=real, seed=seed, threads=threads, overwrite=overwrite, yes=yes, push_to_hub=repo_id, private=private,
+        real=real, unlabelled=unlabelled, seed=seed, threads=threads, overwrite=overwrite, yes=yes, push_to_hub=repo_id, private=private,
     )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def examine() -> dict[str, Finding]:
         "sources": {
             "apt": "found"
             if shutil.which("apt-get")
-            else "none: tuxpaint and asterisk need their source releases, see data/README.md",
+            else "none: tuxpaint is fetched from its own site, asterisk needs a folder, see data/README.md",
             "Hugging Face hub": "reachable" if online[HUB] else "not reachable: the quickstart does not need it",
             **{name: "reachable" if there else "not reachable: of SLURP alone" for name, there in sites.items()},
         },

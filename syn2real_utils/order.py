@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from syn2real_utils import recipe, stages, vectorpick
+from syn2real_utils import audio, recipe, stages, vectorpick
 from syn2real_utils.corpora.base import LEAST, read_metadata
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import (
@@ -23,6 +23,7 @@ from syn2real_utils.progress import say
 from syn2real_utils.store import check_writable
 from syn2real_utils.tensorfiles import check_free
 from syn2real_utils.texts import Texts, read_texts
+from syn2real_utils.transcripts import find_clips
 from syn2real_utils.tts.base import check_tts
 
 DOMAIN = re.compile(r"[^\W_][\w-]{0,39}")
@@ -41,6 +42,7 @@ class Order:
     keep: float
     devel: Path | None
     real: Path | None
+    unlabelled: tuple[str, ...]  # clips
     overwrite: bool
     yes: bool
 
@@ -59,6 +61,7 @@ def check(
     keep: float,
     devel: Path | None,
     real: Path | None,
+    unlabelled: Path | None,
     seed: int,
     threads: int | None,
     overwrite: bool,
@@ -69,7 +72,7 @@ def check(
     The arguments are those of `adapt.adapt`.
     """
     _check_options(tts, language, takes, keep, seed, threads)
-    vectorpick.check_choice(vector, lam, devel)
+    vectorpick.check_choice(vector, lam, devel, unlabelled)
     check_free(out, overwrite)
     check_writable(out)
     for option, folder in (("--devel", devel), ("--real", real)):
@@ -77,6 +80,7 @@ def check(
             raise UserError(f"{option}: no folder {folder}: expected an AudioFolder with clips and metadata.csv")
         if folder is not None:
             read_metadata(folder.expanduser(), LEAST)
+    clips = find_clips(unlabelled.expanduser()) if unlabelled else []
     checked = read_texts(texts, language)
     domain = _domain(domain, texts)
     profile = Profile(
@@ -91,7 +95,7 @@ def check(
         seeds=[seed],
         threads=threads or os.cpu_count() or 1,
     )
-    return Order(checked, domain, profile, out, vector, lam, keep, devel, real, overwrite, yes)
+    return Order(checked, domain, profile, out, vector, lam, keep, devel, real, tuple(clips), overwrite, yes)
 
 
 def _check_options(tts: list[str], language: str, takes: int, keep: float, seed: int, threads: int | None) -> None:
@@ -119,7 +123,7 @@ def tell_cost(order: Order, joint: int, scored: int) -> None:
     takes, threads = profile.tts[0].takes, profile.threads
     say(
         recipe.estimate(
-            order.texts.letters(), count, tts, takes, backbone, threads, joint, scored, order.keep > 0
+            order.texts.letters(), count, tts, takes, backbone, threads, joint, scored, order.keep > 0, _swept(order)
         ).line()
     )
     if count <= recipe.MANY_TEXTS or order.yes:
@@ -128,6 +132,11 @@ def tell_cost(order: Order, joint: int, scored: int) -> None:
         raise UserError(f"{count} texts take long (see the estimate): call with --yes to go on, or give fewer texts")
     if input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError(f"stopped before {count} texts were spoken: give fewer texts, or answer yes")
+
+
+def _swept(order: Order) -> float:
+    """Seconds of speech that are heard at every lam but 0, summed over these."""
+    return (len(recipe.LAM_GRID) - 1) * sum(audio.duration(clip) for clip in order.unlabelled)
 
 
 def _domain(given: str | None, file: Path) -> str:

@@ -498,8 +498,10 @@ def _set(values: dict, dotted: str, value: object) -> None:
     for parent in parents:
         if isinstance(values.get(parent), list):
             raise UserError(f"--set {dotted}: '{parent}' is a list: give it whole, such as {parent}=[...]")
-        if not isinstance(values.get(parent), dict):
-            raise UserError(f"--set {dotted}: the profile has no section '{parent}'")
+        if values.get(parent) is None:  # a section that the profile leaves out
+            values[parent] = {}
+        if not isinstance(values[parent], dict):
+            raise UserError(f"--set {dotted}: '{parent}' is a value and no section")
         values = values[parent]
     values[last] = value
 

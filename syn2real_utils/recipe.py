@@ -20,7 +20,9 @@ LEARNING_RATE = 1e-5  # released code, Whisper small; our choice for what is lar
 WEIGHT_DECAY = 0.1  # released code, Whisper tiny and base; the decay pulls little in so few steps
 WARMUP = 0.1  # our choice: the released code warms up for 500 steps, more than most domains have
 SAVE_STEPS = 200  # our choice: a fine-tune that is stopped loses a few minutes at most
-LAM_GRID = [round(0.1 * step, 1) for step in range(11)]  # paper, figure of WER over lambda; only for --lam devel
+LAM_GRID = [
+    round(0.1 * step, 1) for step in range(11)
+]  # paper, figure of WER over lambda; only for --lam devel and --unlabelled
 
 MANY_TEXTS = 10_000  # above it, hours or days: the user is asked
 
@@ -75,6 +77,7 @@ def estimate(
     joint: int,
     scored: int,
     kept: bool = False,
+    swept: float = 0.0,
 ) -> Estimate:
     """Count the work.
 
@@ -88,6 +91,7 @@ def estimate(
         joint: real clips that a second model is trained on, too.
         scored: real clips that are scored.
         kept: whether a share of the pretrained weights is taken back.
+        swept: seconds of real clips, at each lam, that choose lam without labels.
     """
     speech = takes * (letters / LETTERS_A_SECOND + 0.6 * texts)  # seconds that one engine says
     weights = sum(4 * t.numel() for t in checkpoints.load_state(backbone).values()) / 1e6
@@ -95,6 +99,7 @@ def estimate(
     seconds = sum(SPEAK[name] * speech for name in tts if name in SPEAK)
     seconds += EPOCHS * weights * TRAIN * (models * speech * len(tts) + 4.5 * joint)
     seconds += scored * weights * (2 + models) * (DECODE_FULL + 4.5 * DECODE)
+    seconds += swept * weights * DECODE
     minutes = 1 + seconds / (0.9 * min(threads, MOST_THREADS)) / 60  # a minute to start and to write
     folders = 1 + 2 * models + 3 * (len(tts) > 1) + 3 * kept  # in the store and at --out
     megabytes = weights * folders + WAV * speech * len(tts)

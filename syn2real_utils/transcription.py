@@ -77,6 +77,12 @@ def transcribe(
     return heard
 
 
+def pieces(clips: Sequence[Path | str]) -> Iterator[np.ndarray]:
+    """The waves of clips of any length, cut as `transcribe` cuts them; what holds no sound is left out."""
+    for clip in clips:
+        yield from _waves(_cut(str(clip)))
+
+
 def _language(folder: Path, model: str) -> str:
     if own := own_language(folder):
         return own

@@ -74,8 +74,12 @@ class Scaling:
     how: str
 
 
-def check_choice(vector: str, lam: str | float, devel: object) -> None:
+def check_choice(vector: str, lam: str | float, devel: object, unlabelled: object = None) -> None:
     """Raise UserError for a vector or a lam that can be known to be wrong before anything is fetched."""
+    if unlabelled is not None and lam != AUTO:
+        raise UserError(f"--unlabelled chooses lam, so --lam {lam} cannot be had too: give one of the two")
+    if unlabelled is not None and vector == NONE:
+        raise UserError("--unlabelled needs a vector to scale: leave --vector none out")
     if vector not in (AUTO, NONE) and not _on_hub(vector) and not ready.holds_several(Path(vector).expanduser()):
         named(vector).load()
     if lam == DEVEL and devel is None:

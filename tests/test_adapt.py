@@ -194,6 +194,44 @@ def test_a_sign_that_would_break_a_table_is_no_part_of_a_transcript(tiny, tmp_pa
     assert heard.tokens > 1 and heard.text == ""
 
 
+def test_clips_without_transcripts_choose_lam(tiny, home, monkeypatch, capsys):
+    monkeypatch.setattr(recipe, "LAM_GRID", [0.0, 0.5, 1.0])
+    tau, folder = vector_of(tiny, home / "tau"), home / "said"
+    folder.mkdir()
+    pico = Pico(Store(home))
+    for i, text in enumerate(SAID):
+        audio.write(folder / f"{i}.wav", pico.speak(text, "es-ES", "es", i)[0])
+    audio.write(folder / "silent.wav", np.zeros(16_000, np.float32))
+    found = call(tiny, "model", vector=tau, unlabelled=folder)
+    assert f"surest of the {len(SAID) + 1} clips of --unlabelled" in found.lam_how
+    asr = open_backbone(tiny, "es", BackbonePart(name=str(tiny)))
+    vector, syn = checkpoints.load_vector(tau)[0], call(tiny, "syn_target").path
+    clips, entropy = [asr.features(folder / f"{i}.wav") for i in range(len(SAID))], {}
+    for lam in recipe.LAM_GRID:
+        checkpoints.apply(syn, tau, lam, home / f"moved{lam}")
+        heard = asr.hear(asr.load(home / f"moved{lam}"), clips, 16)
+        entropy[lam] = sum(one.entropy for one in heard) / sum(one.tokens for one in heard)
+    assert vector.norm() > 0 and found.lam == min(entropy, key=lambda lam: (round(entropy[lam], 4), lam))
+    assert "--unlabelled" in (found.path / "README.md").read_text(encoding="utf-8")
+    before = artifacts(home)
+    call(tiny, "model", vector=tau, unlabelled=folder, overwrite=True)
+    assert artifacts(home) == before, "a second call hears nothing"
+    call(tiny, "alone", unlabelled=folder, vector="auto")
+    assert "--unlabelled is not used, for there is no vector to scale" in capsys.readouterr().out
+    silent = home / "silent"
+    silent.mkdir()
+    shutil.copyfile(folder / "silent.wav", silent / "a.wav")
+    for more, message in (
+        ({"unlabelled": silent}, "none of the 1 clips has a sound"),
+        ({"unlabelled": home / "nowhere"}, "no clip or folder .*nowhere"),
+        ({"unlabelled": folder, "lam": 0.5}, "--unlabelled chooses lam, so --lam 0.5 cannot be had too"),
+        ({"unlabelled": folder, "vector": "none"}, "--unlabelled needs a vector"),
+    ):
+        with pytest.raises(UserError, match=message) as raised:
+            call(tiny, "bad", **({"vector": tau} | more))
+        assert len(str(raised.value).splitlines()) == 1 and not (home / "bad").exists()
+
+
 def test_real_clips_prove_it_choose_lam_and_train_a_rival(tiny, home, monkeypatch):
     monkeypatch.setattr(recipe, "LAM_GRID", [0.0, 0.5, 1.0])
     tau = vector_of(tiny, home / "tau")

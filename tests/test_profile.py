@@ -103,8 +103,17 @@ def test_overrides_are_read_as_yaml_and_checked():
     assert parse_overrides(["training.epochs=0.5", "targets=[food]"]) == {"training.epochs": 0.5, "targets": ["food"]}
     with pytest.raises(UserError, match="expected key=value"):
         parse_overrides(["training.epochs"])
-    with pytest.raises(UserError, match="the profile has no section 'trainin'"):
+    with pytest.raises(UserError, match="unknown key 'trainin': use one of training"):
         load_profile("quickstart", {"trainin.epochs": 1})
+    with pytest.raises(UserError, match="--set name.first: 'name' is a value and no section"):
+        load_profile("quickstart", {"name.first": "x"})
+    with pytest.raises(UserError, match="key 'training.early_stopping.patience' is missing"):
+        load_profile("quickstart", {"training.early_stopping.steps": 5})
+    asked = load_profile("quickstart", {"resources.every.partition": "gpu", "resources.notebooks.03_finetune.gpus": 1})
+    assert asked.resources.job("03_finetune").model_dump(include={"partition", "gpus"}) == {
+        "partition": "gpu",
+        "gpus": 1,
+    }
 
 
 def test_a_tts_or_target_that_the_profile_lacks_is_named():

@@ -1,0 +1,69 @@
+"""lam by a user's real clips without transcripts: where the moved model is surest of what it hears.
+
+The selector `entropy` of a profile (selectors.py) does the same on the clips of a target; figures/tuxpaint-es says what it costs
+against the oracle.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from syn2real_utils import checkpoints, machine, stages, transcription
+from syn2real_utils.backbones.clips import Clips
+from syn2real_utils.errors import UserError
+from syn2real_utils.evaluation import sweep
+from syn2real_utils.profile import Profile
+from syn2real_utils.store import Artifact, Store, sha256
+from syn2real_utils.vectorpick import Scaling
+
+
+def choose_lam(profile: Profile, base: Artifact, vector: tuple[Path, str], clips: Sequence[str]) -> Scaling:
+    """The lam of the grid with the lowest entropy; of equal ones the smallest.
+
+    Args:
+        profile: whose `evaluation.lam_grid` is tried.
+        base: `syn_target`.
+        vector: folder, and hash of what is in it.
+        clips: files of any length; long ones are cut, and what holds no sound is left out.
+
+    Raises:
+        UserError: an unreadable clip, or no clip has a sound.
+    """
+    table = curve(profile, base, vector, clips)
+    lam = float(table.lam[table.entropy.idxmin()])
+    return Scaling(lam, f"where the model is surest of the {len(clips)} clips of --unlabelled (entropy a token)")
+
+
+def curve(profile: Profile, base: Artifact, vector: tuple[Path, str], clips: Sequence[str]) -> pd.DataFrame:
+    """Entropy of what could have come in each token's place, in nats a token, over lam: `lam, entropy`."""
+    folder, digest = vector
+    grid = profile.evaluation.lam_grid
+    key = {
+        "version": stages.VERSIONS["transcripts"],
+        "base": base.fingerprint,
+        "vector": digest,
+        "lams": grid,
+        "clips": [sha256(Path(clip)) for clip in clips],
+        "backbone": stages.backbone_key(profile),
+        "threads": profile.threads,
+    }
+
+    def make(into: Path) -> None:
+        torch.set_num_threads(profile.threads)
+        asr = stages.backbone(profile)
+        waves = Clips(asr.of_wave(wave) for wave in transcription.pieces(clips))
+        if not len(waves):
+            raise UserError(f"--unlabelled: none of the {len(clips)} clips has a sound: give clips of speech")
+        tau, _ = checkpoints.load_vector(folder)
+        heard = sweep(asr, asr.load(base.path), tau, grid, waves, profile.evaluation.batch_size, sure=True)
+        table = [
+            {"lam": lam, "entropy": sum(one.entropy for one in said) / sum(one.tokens for one in said)}
+            for lam, said in heard.items()
+        ]
+        pd.DataFrame(table).to_csv(into / "table.csv", index=False, lineterminator="\n")
+        machine.give_back_memory()
+
+    found = Store().build(stages.TRANSCRIPTS, "unlabelled-lams", key, make)
+    return pd.read_csv(found.path / "table.csv")
