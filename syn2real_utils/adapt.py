@@ -8,7 +8,7 @@ Each step is a stage of the store: what is there is not made again, and a call t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -158,6 +158,10 @@ def _make(order: Order) -> Made:
         say(line)
     asr = stages.backbone(profile)  # fetched; knows the language, or says so
     asr.check([text for _, text in order.texts.kept])
+    if order.unlabelled and not asr.tells_sureness:
+        raise UserError(
+            "--unlabelled needs a Whisper, which says how sure it is: leave it out, or choose lam by --devel"
+        )
     picked = vectorpick.pick_vectors(
         order.vector, stages.pretrained(profile), stages.parent(profile), profile.corpus.language, engines, order.domain
     )
@@ -183,6 +187,8 @@ def _make(order: Order) -> Made:
     scaling = vectorpick.choose_lam(order.lam, picked)
     if order.unlabelled and picked:
         scaling = surest.choose_lam(profile, syn, vectorpick.vector_folder(picked), order.unlabelled)
+        if order.devel and (both := surest.shared(order.unlabelled, order.devel)):
+            scaling = replace(scaling, how=f"{scaling.how}; {both} of them prove it too, which may flatter it")
     if devel and own is not None and picked and order.lam == DEVEL:
         curve = proof.lam_curve(devel, syn, vectorpick.vector_folder(picked), own)
         scaling = Scaling(selection.choose(curve), "the best on the very clips of --devel: their WER flatters it")

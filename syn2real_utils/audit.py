@@ -115,7 +115,7 @@ def quality_table(synthetic: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFram
 
     Returns:
         `flagged` (percent of clips that quality control left out), `pace` (seconds a letter, synthetic over real),
-        `cer_synthetic` (what `pretrained` mishears of the synthetic clips, in percent; empty where it did not hear them), and
+        `cer_synthetic` (what the ASR of `round_trip` mishears of the synthetic clips, in percent; empty where none listened), and
         the change of `adapted` at its chosen lam against syn_target.
     """
     seeds = changes.seed.astype(str)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from syn2real_utils import audio, speech
+from syn2real_utils.backbones.base import LONGEST
 from syn2real_utils.corpora.base import read_audiofolder, write_audiofolder
 from syn2real_utils.errors import UserError
 from syn2real_utils.origins import LICENCE
@@ -86,6 +87,7 @@ def rir(wave: np.ndarray, part: AugmentationPart, dice: np.random.Generator) -> 
     response = np.asarray(room.rir[0][0])
     first = int(np.argmax(np.abs(response) > 0.1 * np.abs(response).max()))  # the way through the air is no silence
     heard = fftconvolve(wave, response[first:])[: len(wave) + round(part.tail_s * audio.SAMPLE_RATE)]
+    heard = heard[: round(LONGEST * audio.SAMPLE_RATE)]  # else no model could hear it
     return (heard * (_level(wave) / max(_level(heard), 1e-12))).astype(np.float32)
 
 

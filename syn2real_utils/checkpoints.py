@@ -46,7 +46,8 @@ SETTINGS = (
     ".model",
     ".jinja",
 )  # config, generation_config, tokenizer and preprocessor files, the index
-NOT_COPIED = (LINEAGE, MADE_FROM, "done.json", "trainer_state.json")  # they tell of the base, not of what is made of it
+# They tell of the base, not of what is made of it.
+NOT_COPIED = (LINEAGE, MADE_FROM, "done.json", "trainer_state.json", "stopping.json")
 TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}  # Whisper; some folders hold this tensor twice
 
 

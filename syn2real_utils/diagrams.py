@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.figures import COLOURS, INK, grid, style
 
 TAU = "#5B3A9B"  # the colour of the task vector
@@ -82,16 +82,17 @@ def geometry(points: pd.DataFrame, lam: pd.DataFrame | None = None) -> Figure:
     """
     if points.empty:
         raise UserError("the geometry has no points: expected tables/geometry.csv of a run")
-    cells = list(points.groupby(["target", "tts"], sort=False))
+    cells = list(points.groupby(["target", "tts"], sort=True))
     rows, columns = grid(len(cells), points.tts.nunique())
     with style():
         figure, axes = plt.subplots(rows, columns, figsize=(4.1 * columns, 3.4 * rows + 0.2), squeeze=False)
         for ax in axes.flat[len(cells) :]:
             ax.set_axis_off()
         for ax, ((target, tts), cell) in zip(axes.flat, cells, strict=False):
-            _plane(ax, cell, _chosen(lam, str(target), str(tts)))
+            _plane(ax, cell, _chosen(lam, str(target), str(tts), cell.seed.iloc[0]))
             ax.set_title(f"{target}, {tts}")
-        note = "Distances are norms of weights, to scale. pretrained lies above the plane by the number in brackets."
+        seed = f"Seed {names(sorted(points.seed.unique()))}. " if "seed" in points else ""
+        note = f"{seed}Distances are norms of weights, to scale. pretrained lies above the plane by the number in brackets."
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
@@ -114,17 +115,19 @@ def _plane(ax: Axes, cell: pd.DataFrame, chosen: float | None) -> None:
         _label(ax, point, text, COLOURS[name], (0, -12) if below else LABELS[name])
     if chosen is not None:
         x = at["syn_target"][0] + chosen * (at["real_source"][0] - at["syn_source"][0])
-        ax.plot(x, end.y, "o", color=COLOURS["adapted"], markersize=7, zorder=5)
-        _label(ax, (x, end.y), f"adapted, λ {chosen:g}", COLOURS["adapted"], (0, -12))
+        ax.plot(x, end.y, "o", color=COLOURS["adapted"], markersize=7 if chosen else 3.5, zorder=5)
+        _label(ax, (x, end.y), f"adapted, λ {chosen:g}", COLOURS["adapted"], (0, 9))
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.22)
     ax.set(xlabel="along τ", ylabel="towards syn_target, at a right angle to τ")
 
 
-def _chosen(lam: pd.DataFrame | None, target: str, tts: str) -> float | None:
+def _chosen(lam: pd.DataFrame | None, target: str, tts: str, seed: object) -> float | None:
     if lam is None:
         return None
-    rows = lam[(lam.target == target) & (lam.tts == tts) & (lam.model == "adapted")]
+    rows = lam[
+        (lam.target == target) & (lam.tts == tts) & (lam.model == "adapted") & (lam.seed.astype(str) == str(seed))
+    ]
     return float(rows.lam_chosen.iloc[0]) if len(rows) else None
 
 

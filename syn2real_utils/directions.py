@@ -109,7 +109,8 @@ def block_of(name: str) -> str:
 def depths_of(tensors: State) -> dict[str, float]:
     """How deep each parameter lies in its own stack, the encoder or the decoder: 0 at its input, 1 at its output.
 
-    Layer i of n lies at (i + 1/2) / n. Whisper's token embeddings, which are its output too, lie at 0.
+    Layer i of n lies at (i + 1/2) / n. Whisper's token embeddings, which are its output too, lie at 0, and so does all that a CTC
+    model does to its features.
     """
     layers = {name: LAYER.match(name) for name in tensors}
     most: dict[str, int] = {}
@@ -117,9 +118,14 @@ def depths_of(tensors: State) -> dict[str, float]:
         if found:
             most[found[1]] = max(most.get(found[1], 0), int(found[2]) + 1)
     return {
-        name: (int(found[2]) + 0.5) / most[found[1]] if found else float(kind_of(name) == "norms" or "lm_head" in name)
+        name: (int(found[2]) + 0.5) / most[found[1]] if found else float(_is_behind(name))
         for name, found in layers.items()
     }
+
+
+def _is_behind(name: str) -> bool:
+    """Whether what lies in no layer lies behind the last one."""
+    return "lm_head" in name or (kind_of(name) == "norms" and "feature_" not in name)
 
 
 def _kept(kind: str) -> Callable[[str, float], float]:

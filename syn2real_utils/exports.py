@@ -54,8 +54,8 @@ def export(model: Path, to: str, out: Path, quantization: str = "float16", overw
         raise UserError(f"{model} holds a {found}: {to} takes a Whisper only")
     transformers_logging.disable_progress_bar()
     state = load_state(model)
-    _check_state(model, state)
     with pickles.opening(model):  # what is damaged is told before anything is written
+        _check_state(model, state)
         WhisperTokenizerFast.from_pretrained(model)
         WhisperFeatureExtractor.from_pretrained(model)
     if to == "ggml":

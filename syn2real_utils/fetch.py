@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from syn2real_utils.errors import UnreachableError, UserError
+from syn2real_utils.errors import UnreachableError, UserError, disk_full
 from syn2real_utils.progress import Progress, say
 from syn2real_utils.store import sha256
 
@@ -81,7 +81,9 @@ def debian_tree(package: str, version: str, checksum: str, into: Path) -> Path:
                 f"apt cannot fetch {package}={version}: {reason}. Call `apt-get update` once as root and try again"
             )
         check_sha256(files[0], checksum)
-        subprocess.run(["dpkg-deb", "-x", str(files[0]), str(into)], check=True)
+        done = _run(["dpkg-deb", "-x", str(files[0]), str(into)], cwd=temporary)
+        if done.returncode:
+            raise UserError(f"cannot unpack {package} to {into}: {_last_line(done.stderr)}")
     return into
 
 
@@ -107,7 +109,9 @@ def download(url: str, target: Path, checksum: str | None) -> Path:
     except urllib.error.HTTPError as error:
         if error.code != RANGE_BEYOND_END:  # else all of it is there already
             raise UnreachableError(f"cannot fetch {url}: {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+    except (OSError, http.client.HTTPException) as error:  # of the network, whose kinds are many
+        if disk_full(error):
+            raise
         raise UnreachableError(f"cannot fetch {url}: {getattr(error, 'reason', error)}") from error
     if checksum is not None:
         _check(partial, checksum)

@@ -57,7 +57,7 @@ DPI = 200
 LARGE = 15  # inches; a figure of many facets is wide or tall enough to be read with fewer dots
 REFERENCES = ("syn_target", "real_source", "pretrained")
 ANNOTATED = 20  # a heatmap of more vectors than this has no room for numbers
-TALL = 6  # targets; of more, two stand side by side
+TALL = 12  # targets; of more, two stand side by side
 
 
 @contextmanager
@@ -129,6 +129,7 @@ def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
     values = np.where(own, np.nan, matrix.to_numpy())
     low, high = (np.nanmin(values), np.nanmax(values)) if n > 1 else (0.0, 1.0)
     colours = {"cmap": "RdBu_r", "center": 0} if low < 0 else {"cmap": "Blues"}
+    low = min(low, 0.0)  # white is 0 in every figure
     written = (
         matrix.map(lambda v: f"{v + 0:.2f}".replace("-0.00", "0.00").replace("-", MINUS)) if n <= ANNOTATED else False
     )
@@ -143,7 +144,8 @@ def cosine_heatmap(cosines: pd.DataFrame, module: str = "all") -> Figure:
             vmin=low, vmax=max(high, low + 0.05), cbar_kws={"label": "cosine", "shrink": 0.6, "pad": 0.03}, **colours,
         )  # fmt: skip
         _frame_blocks(ax, matrix.index)
-        note = "Outlined: the same domain spoken by another TTS.\nHatched: a vector with itself."
+        seeds = f"; mean over {rows.seed.nunique()} seeds" if rows.seed.nunique() > 1 else ""
+        note = f"Outlined: the same domain spoken by another TTS; both have its real_source{seeds}.\nHatched: a vector with itself."
         ax.set_xlabel(note, fontsize=8, loc="left", labelpad=8)
         plt.close(figure)
     return figure
@@ -208,7 +210,8 @@ def _column(ax: Axes) -> int:
 def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figure:
     if not wer.model.isin(models).any():
         raise UserError(f"the table has no rows of {names(models)}: evaluate a lam grid first")
-    note = f"●  λ chosen on {chosen_on(wer)}    ○  oracle λ    band: bootstrap interval over {blocks(wer)}"
+    each = " (of each seed; over all targets each has its own)" if (wer.target == ALL).any() else ""
+    note = f"●  λ chosen on {chosen_on(wer)}{each}    ○  the lowest point, at the oracle λ    band: bootstrap interval over {blocks(wer)}"
     with _facets(wer, (3.45, 2.6), note) as (figure, facets):
         drawn = []
         for (target, tts), ax in facets:
@@ -233,22 +236,13 @@ def _curve(ax: Axes, model: str, points: pd.DataFrame, marks: pd.DataFrame, name
     colour = COLOURS[model]
     ax.fill_between(points.lam, points.ci_low, points.ci_high, color=colour, alpha=0.13, linewidth=0)
     ax.plot(points.lam, points.wer, color=colour, linewidth=1.8, marker="o", markersize=2.5, zorder=4, clip_on=False)
-    oracle, chosen = (sorted(set(marks[column].dropna())) for column in ("lam_oracle", "lam_chosen"))
-    for lams, face, label, side in ((oracle, "white", "oracle", -1), (chosen, colour, "chosen", 1)):
+    oracle, chosen = [float(points.lam.iloc[int(np.argmin(points.wer))])], sorted(set(marks.lam_chosen.dropna()))
+    for lams, face, label, side, size in ((oracle, "white", "oracle", -1, 9.0), (chosen, colour, "chosen", 1, 5.5)):
         if not lams:  # pooled rows have none; an empty line would be laid out at the figure's corner
             continue
         heights = np.interp(lams, points.lam, points.wer)
-        ax.plot(
-            lams,
-            heights,
-            "o",
-            markersize=7.5,
-            markerfacecolor=face,
-            markeredgecolor=colour,
-            markeredgewidth=1.6,
-            zorder=5,
-            clip_on=False,
-        )
+        ax.plot(lams, heights, "o", markersize=size, markerfacecolor=face, markeredgecolor=colour, markeredgewidth=1.6,
+                zorder=5, clip_on=False)  # fmt: skip
         if named and len(lams) == 1 and not (label == "oracle" and oracle == chosen):
             text = "chosen = oracle" if oracle == chosen else label
             _beside(ax, text, (lams[0], heights[0]), colour, side)
@@ -275,6 +269,7 @@ def _finish_target(drawn: list[tuple[Axes, dict[str, pd.DataFrame], dict[str, fl
     low, high = low - pad, high + pad
     for ax, curves, references in drawn:
         ax.set_ylim(max(0, low) if low > -pad else low, high)
+        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= high])  # no rate is below zero
         labels = []
         for model, value in references.items():
             if value <= high:

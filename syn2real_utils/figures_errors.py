@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from syn2real_utils.audit import rank_correlation
 from syn2real_utils.errors import UserError
-from syn2real_utils.figures import COLOURS, INK, TALL, style
+from syn2real_utils.figures import COLOURS, INK, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import MINUS, signed
 
@@ -16,6 +16,9 @@ GREY = "#767676"
 EDITS = {"substitutions": "#0068A8", "deletions": "#E0A030", "insertions": "#CC4C02"}
 BY = {"domain": "target domain", "words": "words of the reference", "seconds": "length of the clip"}
 LEVEL = 0.05
+NAMED = 6  # domains; of more, the names would cover each other
+VALUES = 3  # of a measure of quality, that something be seen over it
+DOMAINS = 8  # from which a rank correlation says something
 SHOWN = 8  # words gained, and words lost
 
 
@@ -85,7 +88,7 @@ def anatomy(table: pd.DataFrame) -> Figure:
                 ax.set_xlim(-limit, limit)
         for ax in axes[-1]:
             ax.set_xlabel("change in WER (points)")
-        note = "adapted at its chosen λ against syn_target; left is better. Filled: p (Holm, within a panel) below 0.05. In brackets: words."
+        note = "adapted at its chosen λ against syn_target; left is better. Filled: p (Holm, within a panel) below 0.05. In brackets: words, once a seed."
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
@@ -123,7 +126,7 @@ def words(table: pd.DataFrame, shown: int = SHOWN) -> Figure:
             )
             ax.spines["left"].set_visible(False)
             ax.set_xlabel("words heard more often (right) or less often (left)")
-        note = "adapted at its chosen λ against syn_target. In brackets: how often the word was wrong, before→after, of how many."
+        note = "adapted at its chosen λ against syn_target. In brackets: how often the word was wrong, before→after, of how many, once a seed."
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
@@ -139,14 +142,15 @@ def quality(table: pd.DataFrame) -> Figure:
         raise UserError("no domain has both synthetic clips and a change: there is nothing to show")
     axis = {"pace": "seconds a letter, synthetic over real", "flagged": "clips left out by quality control (%)"}
     if table.cer_synthetic.notna().any():
-        axis["cer_synthetic"] = "CER of pretrained on the synthetic clips (%)"
+        axis["cer_synthetic"] = "CER of another recogniser on the synthetic clips (%)"
+    axis = {column: label for column, label in axis.items() if column == "pace" or table[column].nunique() >= VALUES}
     engines = sorted(set(table.tts))
     shades = dict(zip(engines, ("#0068A8", "#B87A00", "#9A3D7E", "#00875F"), strict=False))
     domains = f"{table.target.nunique()} domains"
     heights = table[["relative_change", "ci_high"]].replace(np.inf, np.nan).max().max()
     top = 1.1 * max(heights, 10.0)  # where an interval without an upper end stops
     with style():
-        figure, axes = plt.subplots(1, len(axis), figsize=(3.9 * len(axis), 3.4), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(axis), figsize=(max(4.8, 3.9 * len(axis)), 3.4), sharey=True, squeeze=False)
         for ax, (column, label) in zip(axes.flat, axis.items(), strict=True):
             ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
             for tts, part in table.groupby("tts"):
@@ -159,13 +163,15 @@ def quality(table: pd.DataFrame) -> Figure:
                 ax.plot(open_ended[column], [top] * len(open_ended), "^", color=shade, markersize=6)
                 named = (
                     part
-                    if len(part) <= TALL
+                    if len(part) <= NAMED
                     else part.loc[[part.relative_change.idxmin(), part.relative_change.idxmax()]]
                 )
                 for row in named.itertuples():  # of many, all names would cover each other
                     ax.annotate(row.target, (getattr(row, column), row.relative_change), xytext=(5, 3),
                                 textcoords="offset points", fontsize=7, color=shade)  # fmt: skip
-            rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in table.groupby("tts")}
+            many = table.target.nunique() >= DOMAINS
+            groups = table.groupby("tts") if many else ()
+            rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in groups}
             said = ", ".join(f"{tts} {r:+.2f}".replace("-", MINUS) for tts, r in rho.items() if not np.isnan(r))
             ax.set_title(f"rank correlation of {domains}\n{said}" if said else "", fontsize=9)
             ax.set_xlabel(label)
@@ -178,8 +184,9 @@ def quality(table: pd.DataFrame) -> Figure:
             frameon=False,
             fontsize=8,
         )
-        if (table.ci_high == np.inf).any():
-            figure.supxlabel("▲ the interval has no upper end", x=0.01, ha="left", fontsize=8, color="#555555")
+        note = "adapted at its chosen λ against syn_target, with its bootstrap interval"
+        note += "\n▲ the interval has no upper end" if (table.ci_high == np.inf).any() else ""
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
 
@@ -219,7 +226,8 @@ def _forest(ax: Axes, part: pd.DataFrame, labelled: bool) -> None:
         if pd.isna(row.difference):
             continue
         colour = COLOURS["adapted"] if row.difference < 0 else COLOURS["syn_target"] if row.difference > 0 else GREY
-        ax.plot([row.difference_low, row.difference_high], [height, height], color=colour, linewidth=2.2, alpha=0.5)
+        ax.plot([row.difference_low, row.difference_high], [height, height], color=colour, linewidth=2.2, alpha=0.5,
+                solid_capstyle="butt")  # fmt: skip
         face = colour if row.p_holm < LEVEL else "white"
         ax.plot(row.difference, height, "o", color=colour, markerfacecolor=face, markersize=6)
         text = f"{signed(row.difference)} ({row.n_words:.0f})"

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.figures import COLOURS, INK, grid, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import p_text, signed
@@ -24,7 +24,7 @@ WALL = 4  # times the lowest loss: what is higher has one colour, so that the va
 PLANE_NOTE = (
     "Cross entropy in nats per token on the real speech of the target's first fold: an analysis that looks at the target's labels.\n"
     "Hollow: a model outside the plane, at the foot of its perpendicular; in brackets how far away it lies, in the norm of the weights.\n"
-    f"Above {WALL} times its lowest value the loss has one colour."
+    f"Above {WALL} times its lowest value the loss has one colour; each picture has its own colours. White: where it was measured, joined linearly."
 )
 INSIDE = ("front-end", "embeddings")  # what lies before the first layer; the last norm lies behind the last
 IN, OUT = -1.0, np.inf
@@ -60,9 +60,21 @@ def contest(changes: pd.DataFrame) -> Figure:
             ax.set_yticks(range(len(models)), models)
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
-        figure.supxlabel(CONTEST_NOTE, x=0.01, ha="left", fontsize=8, color="#555555")
+        figure.supxlabel(f"{CONTEST_NOTE}\n{_family(rows)}", x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
+
+
+def _family(rows: pd.DataFrame) -> str:
+    """What Holm counts, and what it leaves of the smallest p: of many comparisons no single one can be significant."""
+    single, pooled = rows[rows.target != ALL], rows[rows.target == ALL]
+    each = f"Holm over {single.p.count()} comparisons of single targets"
+    least = f", in which the smallest p, {p_text(single.p.min())}, becomes {p_text(min(1.0, single.p.count() * single.p.min()))}"
+    return (
+        each
+        + (least if single.p.notna().any() else "")
+        + (f"; of all targets over {pooled.p.count()}." if len(pooled) else ".")
+    )
 
 
 def norms(table: pd.DataFrame) -> Figure:
@@ -76,7 +88,8 @@ def norms(table: pd.DataFrame) -> Figure:
     if table.layer.isna().all():
         raise UserError("tables/norms.csv has no layers: expected a model with encoder and decoder layers")
     rows = table[table.module != "all"]
-    outside = rows.kind.map(dict.fromkeys(INSIDE, IN)).fillna(OUT)
+    first = rows.kind.isin(INSIDE) | rows.module.str.startswith("feature")
+    outside = pd.Series(np.where(first, IN, OUT), index=rows.index)
     rows = rows.assign(layer=rows.layer.fillna(outside))
     cells = list(rows.groupby(["target", "tts"], sort=False))
     measures: tuple[tuple[str, str], ...] = (
@@ -100,10 +113,14 @@ def norms(table: pd.DataFrame) -> Figure:
                         ax.plot(at, own[column], marker="o", markersize=3, color=colours.get(str(kind), INK),
                                 label=None if i else str(kind))  # fmt: skip
                 ax.set_ylabel(label)
+                if column != "share":
+                    ax.axhline(0, color="#888888", linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
                 ax.set_xticks(list(order.values()), [_place(*pair) for pair in order], rotation=90)
             line[0].set_title(f"{target}, {tts}")
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
+        note = f"in: front end and embeddings; out: the last norm. Seed {names(sorted(rows.seed.unique()))}."
+        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
 
@@ -169,6 +186,7 @@ def _contours(ax: Axes, part: pd.DataFrame) -> None:
         levels = np.geomspace(loss.min(), max(top, loss.min() * 1.01), 16)  # closer together near the valley
         filled = ax.contourf(x, y, loss, levels=levels, cmap="viridis_r", alpha=0.85, extend="max")
         ax.contour(x, y, loss, levels=levels, colors="white", linewidths=0.5, alpha=0.6)
+        ax.plot(*np.meshgrid(x, y), ".", color="white", markersize=2.5, alpha=0.8)
         bar = ax.figure.colorbar(filled, ax=ax, shrink=0.8, label="nats per token", format="%.2g")
         bar.ax.tick_params(labelsize=7.5)
     start, end = (models[models.model == name] for name in ("syn_target", "adapted"))
@@ -186,4 +204,4 @@ def _contours(ax: Axes, part: pd.DataFrame) -> None:
                     ha="center" if row.model == "pretrained" else "right", color=colour, zorder=5,
                     path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
     ax.locator_params(axis="x", nbins=5)
-    ax.set(xlabel="x: from pretrained (0) to syn_target (1)", ylabel="y: τ")
+    ax.set(xlabel="x: from pretrained (0) to syn_target (1)", ylabel="y: along τ, in its lengths")

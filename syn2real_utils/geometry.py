@@ -26,7 +26,7 @@ def gram(directions: Sequence[Direction], group: Callable[[str], str] = module_o
     Raises:
         MismatchError: states that do not belong together.
     """
-    streams = [vectors.difference(base, moved) for base, moved in directions]
+    streams = [vectors.difference(base, moved, same_types=False) for base, moved in directions]
     products = {"all": np.zeros((len(directions), len(directions)))}
     for items in zip(*streams, strict=True):
         name = items[0][0]

@@ -70,8 +70,8 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
     if not any((folder / name).is_file() for name in (tensorfiles.WEIGHTS, tensorfiles.INDEX, tensorfiles.VECTOR)):
         raise UserError(f"nothing to push at {folder}: expected a folder with a vector or a model in safetensors")
     check(repo_id)
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    goes = [file for file in files if any(file.match(pattern) for pattern in PUSHED)]
+    files = sorted(folder.iterdir())
+    goes = [file for file in files if file.is_file() and any(file.match(pattern) for pattern in PUSHED)]
     if stays := [file.name for file in files if file not in goes]:
         say(f"not pushed: {names(stays)}")
     say(f"pushing {len(goes)} files, {sum(file.stat().st_size for file in goes) / 1e6:.1f} MB, to {repo_id}")

@@ -16,6 +16,7 @@ from syn2real_utils import (
     committed,
     geometry,
     machine,
+    parameters,
     results,
     selection,
     stages,
@@ -24,6 +25,7 @@ from syn2real_utils import (
 )
 from syn2real_utils.backbones.clips import Examples
 from syn2real_utils.directions import Direction, block_of
+from syn2real_utils.parameters import State
 from syn2real_utils.profile import Profile
 from syn2real_utils.rivals import Case, about, sweep
 from syn2real_utils.store import Artifact
@@ -180,18 +182,16 @@ def _norms(case: Case) -> pd.DataFrame:
     def make() -> pd.DataFrame:
         torch.set_num_threads(profile.threads)
         states = {name: checkpoints.load_state(model.path) for name, model in models.items()}
-        nothing = {name: torch.zeros((), dtype=t.dtype).expand(t.shape) for name, t in states["pretrained"].items()}
         pairs = [
             (states["syn_source"], states["real_source"]),
             (states["pretrained"], states["syn_target"]),
             (checkpoints.load_state(second.path), states["real_source"]),
-            (nothing, states["pretrained"]),
         ]
-        table = []
+        table, whole = [], _lengths(states["pretrained"])
         for block, products in geometry.gram(pairs, block_of).items():
             angles, lengths = geometry.cosines(products), np.sqrt(np.diag(products))
             module, layer, kind = block.split("/") if block != "all" else ("all", "", "all")
-            table.append((module, layer, kind, lengths[0], lengths[3], angles[0, 1], angles[0, 2]))
+            table.append((module, layer, kind, lengths[0], whole[block], angles[0, 1], angles[0, 2]))
         return pd.DataFrame(table, columns=list(NORM_COLUMNS[3:]))
 
     table = weightspace.cached("norms", f"{case.tts}-{case.target}-s{case.seed}", key, make)
@@ -199,6 +199,16 @@ def _norms(case: Case) -> pd.DataFrame:
         table["cosine_other_tts"] = np.nan
     table["layer"] = table.layer.astype("Int64")  # empty outside the layers
     return table.assign(target=case.target, tts=case.tts, seed=case.seed)[list(NORM_COLUMNS)]
+
+
+def _lengths(state: State) -> dict[str, float]:
+    """Norm of the weights, of "all" and of each block; of a weight-normed weight as it multiplies."""
+    squares: dict[str, float] = {}
+    for name, key in parameters.keys_of(state).items():
+        square = float(parameters.parameter(state, key).double().square().sum())
+        for block in ("all", block_of(name)):
+            squares[block] = squares.get(block, 0.0) + square
+    return {block: square**0.5 for block, square in squares.items()}
 
 
 def _models(case: Case) -> dict[str, Artifact]:

@@ -7,9 +7,11 @@ from pathlib import Path
 import jinja2
 
 from syn2real_utils import __version__, machine, results, selection, stages, statistics, tables
+from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.lineage import MADE_FROM, architecture, read_lineage
-from syn2real_utils.origins import of_profile, origin, terms
+from syn2real_utils.origins import of_profile, terms
 from syn2real_utils.profile import Profile
+from syn2real_utils.readyruns import base_model
 from syn2real_utils.store import DONE, write_text_atomic
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
@@ -46,7 +48,8 @@ def card(profile: Profile, target: str, tts: str, seed: int) -> str:
         tts=tts,
         seed=seed,
         language=profile.corpus.language,
-        base_model=origin(profile.backbone.name).hub or profile.backbone.name,
+        base_model=base_model(profile.backbone.name),
+        on_hub=bool(HUB_NAME.fullmatch(base_model(profile.backbone.name))),
         model_type=architecture(stages.pretrained(profile)).split("/")[0],
         parent=str(lineage.parent)[:12] if lineage else "unknown",
         corpus=f"{profile.corpus.name}-{profile.corpus.language}",

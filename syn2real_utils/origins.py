@@ -3,13 +3,14 @@
 The one place that knows: cards, results, reports, lineages and LICENCE.txt say what stands here.
 """
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from syn2real_utils import hubnames
-from syn2real_utils.profile import ARCTIC, SOURCE, Profile
+from syn2real_utils.profile import ARCTIC, SOURCE, Profile, TtsPart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,7 @@ ORIGINS = {
     "base": Origin("Whisper base", "MIT", hub="openai/whisper-base"),
     "tiny.en": Origin("Whisper tiny.en", "MIT", hub="openai/whisper-tiny.en"),
     "tuxpaint": Origin("recordings of Tux Paint", "GPL-2"),
-    "asterisk": Origin("prompts of Asterisk", "CC-BY-SA-3.0"),  # those in Italian and Russian: CC-BY-3.0
+    "asterisk": Origin("prompts of Asterisk", "CC-BY-SA-3.0"),
     "slurp": Origin("recordings of SLURP", "CC-BY-NC-4.0", noncommercial=True),
     "folder": Origin("the user's own recordings", UNKNOWN),
     "kokoro": Origin("Kokoro-82M", "Apache-2.0"),
@@ -53,6 +54,7 @@ TEXTS = {  # of corpora whose recordings have another licence or name
     "slurp": Origin("texts of SLURP", "CC-BY-4.0"),
     "folder": Origin("the user's own texts", UNKNOWN),
 }
+FREER = {"it": "CC-BY-3.0", "ru": "CC-BY-3.0"}  # language of Asterisk's prompts -> their licence, where it is another
 VOICES = Origin("voices of the user's own clips", UNKNOWN)
 
 
@@ -68,6 +70,19 @@ def origin(name: str) -> Origin:
         return Origin(repository, listed.licence, hub=repository)
     on_hub = name.count("/") == 1 and not name.startswith((".", "~", "/"))
     return Origin(name if on_hub else Path(name).name, UNKNOWN)
+
+
+def of_corpus(profile: Profile, texts: bool = False) -> Origin:
+    """Of the recordings of a profile's corpus, or of its texts alone."""
+    name = profile.corpus.name
+    found = TEXTS.get(name, origin(name)) if texts else origin(name)
+    licence = FREER.get(profile.corpus.language) if name == "asterisk" else None
+    return dataclasses.replace(found, licence=licence) if licence else found
+
+
+def of_engine(part: TtsPart) -> Origin:
+    """Of a TTS engine; of one that is given as `model`, as that says."""
+    return origin(part.model) if part.model else origin(part.name)
 
 
 def of_profile(profile: Profile, engines: Sequence[str] | None = None) -> tuple[Origin, ...]:
@@ -91,11 +106,12 @@ def of_clips(profile: Profile, rows: "pd.DataFrame", judged: bool = False) -> tu
 
 def of_synthetic(profile: Profile, engines: Sequence[str]) -> tuple[Origin, ...]:
     """What synthetic speech is made of: texts, engines, and recordings where their voices are the speakers'."""
-    voices = {part.speakers for part in profile.tts if part.name in engines} - {None, ARCTIC}
-    found = [TEXTS.get(profile.corpus.name, origin(profile.corpus.name))] if engines else []
-    found += [origin(engine) for engine in engines]
+    parts = {part.name: part for part in profile.tts}
+    voices = {part.speakers for name, part in parts.items() if name in engines} - {None, ARCTIC}
+    found = [of_corpus(profile, texts=True)] if engines else []
+    found += [of_engine(parts[name]) if name in parts else origin(name) for name in engines]
     if SOURCE in voices:
-        found += [origin(profile.corpus.name)]
+        found += [of_corpus(profile)]
     return tuple(dict.fromkeys([*found, *([VOICES] if voices - {SOURCE} else [])]))
 
 
@@ -113,4 +129,4 @@ def terms(parts: Iterable[Origin]) -> list[str]:
 
 
 def _trained(profile: Profile, real: bool) -> list[Origin]:
-    return [origin(profile.backbone.name), *([origin(profile.corpus.name)] if real else [])]
+    return [origin(profile.backbone.name), *([of_corpus(profile)] if real else [])]

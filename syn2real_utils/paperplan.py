@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import needs, plan
+from syn2real_utils import extras, needs, plan
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, TrainingPart
 
@@ -217,6 +217,8 @@ def _assumptions(found: Estimate, profile: Profile) -> list[str]:
     if profile.training.save_steps:
         size_gb = CHECKPOINTS * WEIGHTS_GB[size]
         lines.append(f"while a model is trained, its checkpoints take {size_gb:.0f} GB more")
+    if more := extras.row_names(profile):
+        lines.append(f"not counted: {', '.join(more)}")
     if not found.counted:
         lines.append("SLURP's train part shared out over the domains as its devel and test parts are")
     return lines

@@ -9,7 +9,7 @@ import pandas as pd
 from syn2real_utils import selection, statistics, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import MADE_FROM
-from syn2real_utils.origins import origin
+from syn2real_utils.origins import Origin, of_corpus, of_profile, origin
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.readyvector import About, Data, ReadyVector, lineage_of
 from syn2real_utils.store import DONE
@@ -55,7 +55,7 @@ def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, ev
     lam = _chosen_lam(folder, target, tts, seed)
     path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
-    data = tuple(data_of(name) for name in (profile.backbone.name, profile.corpus.name, tts))
+    data = tuple(_data(part) for part in of_profile(profile, [tts]) if part != of_corpus(profile, texts=True))
     return ReadyVector(
         path,
         lineage,
@@ -91,7 +91,10 @@ def base_model(name: str) -> str:
 
 def data_of(name: str) -> Data:
     """A backbone, corpus or TTS engine by the name that a profile gives it, as others may know it."""
-    found = origin(name)
+    return _data(origin(name))
+
+
+def _data(found: Origin) -> Data:
     return Data(name=found.name, licence=found.licence, noncommercial=found.noncommercial)
 
 

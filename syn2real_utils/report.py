@@ -31,6 +31,7 @@ from syn2real_utils import (
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.origins import of_profile, terms
 from syn2real_utils.profile import Profile, load_profile
+from syn2real_utils.progress import say
 from syn2real_utils.store import home, write_text_atomic
 
 PROFILE = "profile.yaml"
@@ -178,9 +179,15 @@ def _same_table(folder: Path, profile: Profile) -> dict[str, Path]:
     """Backbone -> folder of each finished run for the same table of the paper; this run's own first."""
     found = {profile.backbone.name: folder}
     for file in sorted(folder.parent.glob(f"*/{PROFILE}")):
-        if not all((file.parent / "tables" / f"{name}.csv").is_file() for name in ("raw_changes", "changes")):
+        if not all(
+            (file.parent / name).is_file() for name in ("run.json", "tables/raw_changes.csv", "tables/changes.csv")
+        ):
             continue
-        other = load_profile(file)
+        try:
+            other = load_profile(file)
+        except UserError as error:
+            say(f"  left out of the paper's table: {error}")
+            continue
         if other.reproduces == profile.reproduces:
             found.setdefault(other.backbone.name, file.parent)
     return found

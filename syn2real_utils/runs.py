@@ -69,7 +69,11 @@ def fetch(profile: Profile) -> None:
     """Fetch speech, weights and voices, and check what can be checked before the first notebook."""
     stages.check(profile)
     stages.check_domains_and_folds(profile)
-    stages.backbone(profile)  # knows the language, or says so
+    asr = stages.backbone(profile)  # knows the language, or says so
+    if profile.evaluation.is_sure() and not asr.tells_sureness:
+        raise UserError(
+            f"profile {profile.name}: confidence and entropy are known of Whisper only: leave them out of evaluation.selectors"
+        )
     for part in profile.tts:
         load_engine(speech.with_speakers(profile, part), Store())
 
@@ -168,8 +172,8 @@ def snakemake(
 ) -> subprocess.CompletedProcess:
     """Call Snakemake on the workflow of a profile."""
     config = {
-        "name": profile.name,
-        "home": str(home()),
+        "name": json.dumps(profile.name),  # Snakemake else takes 5e-5 for a number
+        "home": json.dumps(str(home())),
         "targets": json.dumps(profile.targets),
         "threads": profile.threads,
         "alone": executor.alone(profile),

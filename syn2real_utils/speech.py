@@ -20,6 +20,7 @@ from syn2real_utils.profile import Profile, TtsPart
 from syn2real_utils.store import DONE, Artifact, Store, fingerprint, walk, write_text_atomic
 from syn2real_utils.tts import speakers
 from syn2real_utils.tts.base import check_tts, synthesize
+from syn2real_utils.tts.quality import HEARD_BY
 
 DEVEL = ("devel", "validation")  # names of the part on which protocol `paper` chooses
 # Protocol `paper` where a corpus has no split of its own: the parts of each domain's texts, a quarter each, by hash. Our choice:
@@ -176,6 +177,8 @@ def spoken_texts(profile: Profile, tts: str, rows: pd.DataFrame) -> Artifact:
         key["model"] = files
     if part.round_trip and not carried(part.round_trip.asr) and (files := _user_files(part.round_trip.asr)):
         key["asr"] = files
+    if part.round_trip:
+        key["heard"] = HEARD_BY  # what is kept of it
     listen = partial(_listen, part.round_trip.asr, language) if part.round_trip else None
     label = f"{tts}-{language}-{rows.domain.iloc[0]}"
 
@@ -199,7 +202,7 @@ def with_speakers(profile: Profile, part: TtsPart) -> TtsPart:
     if part.speakers != speakers.SOURCE:
         clips = speakers.clips_of_folder(Path(str(part.speakers)))
     else:
-        source = origins.origin(profile.corpus.name)
+        source = origins.of_corpus(profile)
         rows = real_rows(profile)
         rows = rows[~rows.domain.isin(profile.targets) & rows.split.isin(["", "train"]) & (rows.speaker != "")]
         clips = {str(name): [Path(path) for path in group.path] for name, group in rows.groupby("speaker")}

@@ -58,6 +58,7 @@ class EarlyStopping(TrainerCallback):
             raise UserError(
                 f"{self.work} lacks {self._weights().name}, its best weights so far: delete the folder and call again"
             )
+        control.should_training_stop = self._is_over()  # it was, when the call was killed
 
     def on_save(self, args, state, control, **kwargs):
         """A checkpoint is there, from which a killed fine-tune goes on: what was the best before is needed no more."""
@@ -84,9 +85,13 @@ class EarlyStopping(TrainerCallback):
         if first:
             self._keep(step, wer, model)
         self.history.append((step, wer))
-        rates = [rate for _, rate in self.history]
-        if len(rates) - 1 - rates.index(min(rates)) >= self.part.patience:
+        if self._is_over():
             control.should_training_stop = True
+
+    def _is_over(self) -> bool:
+        """Whether nothing was better for as long as patience lasts."""
+        rates = [rate for _, rate in self.history]
+        return bool(rates) and len(rates) - 1 - rates.index(min(rates)) >= self.part.patience
 
     def _keep(self, step: int, wer: float, model: torch.nn.Module) -> None:
         if not self.history or wer < min(rate for _, rate in self.history):

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.figures import COLOURS, INK, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import overall, signed
 
 GREY = "#888888"
-DOTS_NOTE = "●  targets pooled, with bootstrap interval    ·  single targets"
+DOTS_NOTE = "large: targets pooled, with bootstrap interval    small: single targets"
 
 
 def selectors(table: pd.DataFrame) -> Figure:
@@ -54,9 +55,14 @@ def source_counts(table: pd.DataFrame) -> Figure:
             ax.set_xticks(own.n_sources, [*own.n_sources.astype(str)[:-1], "all"])
         axes[0, 0].set_ylabel("WER on real speech (%)")
         note = "band: bootstrap interval    bar: lowest and highest of single orders    all: of each target"
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        figure.supxlabel(_seeds(table) + note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
+
+
+def _seeds(table: pd.DataFrame) -> str:
+    """Which seeds were heard: often the first alone, where other figures have all."""
+    return f"Seed {names(sorted(set(table.seed.astype(str)) - {ALL}))}.    "
 
 
 def _dots(table: pd.DataFrame, label: str, value: str, title: str, colour: str) -> Figure:
@@ -78,17 +84,19 @@ def _dots(table: pd.DataFrame, label: str, value: str, title: str, colour: str) 
             ax.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (2, 2)), zorder=1)
             ax.set(title=f"{_pooled_name(own)}, {tts}", yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
             ax.set_yticklabels(labels)
-        figure.supxlabel(f"{title}\n{DOTS_NOTE}", x=0.01, ha="left", fontsize=8, color="#555555")
+            ax.set_xlabel(title)
+        figure.supxlabel(f"{_seeds(table)}{DOTS_NOTE}", x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
 
 
 def _whisker(ax: Axes, height: int, row: pd.Series, value: str, colour: str) -> None:
     if pd.notna(row[f"{value}_low"]):
-        ax.plot([row[f"{value}_low"], row[f"{value}_high"]], [height, height], color=colour, linewidth=2.2, alpha=0.5)
+        ends = [row[f"{value}_low"], row[f"{value}_high"]]
+        ax.plot(ends, [height, height], color=colour, linewidth=2.2, alpha=0.5, solid_capstyle="butt")
     ax.plot(row[value], height, "o", color=colour, markersize=6.5, zorder=3)
     ax.annotate(signed(row[value]), (row[value], height), xytext=(0, 6), textcoords="offset points", ha="center",
-                fontsize=7.5, color=colour)  # fmt: skip
+                fontsize=7.5, color=colour, path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
 
 
 def _spoken(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import sweep
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact, Store, sha256
+from syn2real_utils.transcripts import find_clips
 from syn2real_utils.vectorpick import Scaling
 
 
@@ -34,6 +35,12 @@ def choose_lam(profile: Profile, base: Artifact, vector: tuple[Path, str], clips
     table = curve(profile, base, vector, clips)
     lam = float(table.lam[table.entropy.idxmin()])
     return Scaling(lam, f"where the model is surest of the {len(clips)} clips of --unlabelled (entropy a token)")
+
+
+def shared(clips: Sequence[str], devel: Path) -> int:
+    """How many of the clips lie in another folder too, whatever they are called there."""
+    there = {sha256(Path(clip)) for clip in find_clips(devel.expanduser())}
+    return sum(sha256(Path(clip)) in there for clip in clips)
 
 
 def curve(profile: Profile, base: Artifact, vector: tuple[Path, str], clips: Sequence[str]) -> pd.DataFrame:

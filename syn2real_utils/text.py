@@ -32,6 +32,7 @@ MOST_PASSES = (
 UNSEEN = re.compile(
     "[\u00ad\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069]"
 )  # places to part a word at, directions of writing
+THOUSANDS = re.compile(r"(?<=\d)[\u00a0\u202f](?=\d{3}\b)")  # set apart by a hard space
 NUMBER = r"\d+(?:[.,]\d+)*"
 CURRENCIES = "$€£¥"
 
@@ -213,6 +214,7 @@ def normalise(text: str, language: str) -> str:
 def clean(text: str) -> str:
     """`text` as it is kept: composed (NFC), white space as single blanks, without signs that nobody sees or says."""
     seen = unicodedata.normalize("NFC", UNSEEN.sub("", text))
+    seen = THOUSANDS.sub("", seen)
     return re.sub(r"[\s\u200b\ufeff]+", " ", seen).strip()  # a blank without width parts words
 
 
@@ -288,7 +290,7 @@ def _open_brackets(text: str, mark: str) -> str:
 
 
 def _write_out(text: str, language: str) -> str:
-    text = re.sub(r"(?<=\d)[\u00a0\u202f](?=\d{3}\b)", "", text)  # thousands set apart by a hard space
+    text = THOUSANDS.sub("", text)
     text = _romans(text)
     text = unicodedata.normalize("NFKC", _ordinals(_dates(text, language), language))
     text = _signs(text, language, money=True)

@@ -88,6 +88,7 @@ def finetune(
 
         distributed.finetune(backbone, examples, part, seed, threads, what, into, start, judge)
     else:
+        shutil.rmtree(into / "job", ignore_errors=True)  # of a killed call with several processes
         with machine.enough_memory(what, less_memory(part)):
             fit(backbone, examples, part, seed, threads, what, into, callbacks, start, judge)
     machine.give_back_memory()  # without a collection two models and their optimisers meet in memory
@@ -141,8 +142,8 @@ def fit(
     if trainer.is_world_process_zero():
         for best in stopping:
             best.restore(model, into)
-        shutil.rmtree(work, ignore_errors=True)
         save(backbone, model, into)
+        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager

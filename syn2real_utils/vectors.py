@@ -108,9 +108,12 @@ class TaskVector:
 
 
 @torch.no_grad()
-def difference(base: State, real: State) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name, theta_real - theta_base) in float32, sorted by name, one parameter in memory at a time."""
-    check_same(shapes(real, dtype=True), shapes(base, dtype=True), "the real model", "the synthetic one")
+def difference(base: State, real: State, same_types: bool = True) -> Iterator[tuple[str, Tensor]]:
+    """Yield (name, theta_real - theta_base) in float32, sorted by name, one parameter in memory at a time.
+
+    Two models of one recipe have the same types; pretrained weights may be of a lower precision than what is made of them.
+    """
+    check_same(shapes(real, dtype=same_types), shapes(base, dtype=same_types), "the real model", "the synthetic one")
     base_keys = parameters.keys_of(base)
     for name, key in parameters.keys_of(real).items():
         tau = parameters.parameter(real, key) - parameters.parameter(base, base_keys[name])

@@ -245,6 +245,8 @@ def test_what_an_asr_mishears_is_flagged(models, tmp_path):
         "a bad cab": "ok", "hello there": "misheard by tiny.en", "an egg": "ok",
     }  # fmt: skip
     assert pd.read_csv(tmp_path / "a" / "quality.csv").quality.tolist() == ["misheard by tiny.en"]
+    counts = {row.transcription: (int(row.char_errors), int(row.n_chars)) for row in found.itertuples()}
+    assert counts["a bad cab"] == (0, 9) and counts["an egg"] == (1, 6) and counts["hello there"][0] > 3
 
 
 @pytest.mark.parametrize(

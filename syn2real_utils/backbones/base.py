@@ -54,6 +54,7 @@ class Heard:
 class Backbone(Protocol):
     """What is needed beside the weights: features, labels, batches, what a fine-tune may move, and greedy decoding."""
 
+    tells_sureness: bool  # whether `hear` can say how sure the model was
     folder: Path  # of `pretrained`, with tokenizer and settings
     language: str
     part: "BackbonePart"

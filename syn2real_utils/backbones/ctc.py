@@ -31,6 +31,8 @@ UNUSED = {"masked_spec_embed"}  # where no frame is masked: some folders leave i
 class CTC:
     """Waves, letters, batches and greedy decoding of a CTC model."""
 
+    tells_sureness = False
+
     def __init__(self, folder: Path, language: str, part: BackbonePart):
         """Read vocabulary and settings from a `save_pretrained` folder.
 

@@ -42,6 +42,8 @@ ALIKE = 0.7  # a batch has no clip whose context is shorter than this part of th
 class Whisper:
     """What is needed beside the weights: log-mel features, tokens, contexts, batches and greedy decoding."""
 
+    tells_sureness = True
+
     def __init__(self, folder: Path, language: str, part: BackbonePart):
         """Read tokenizer and settings from a `save_pretrained` folder.
 

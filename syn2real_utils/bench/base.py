@@ -7,7 +7,6 @@ use, so that the user's environment stays as it is.
 
 import gc
 import importlib
-import os
 import statistics
 import subprocess
 import sys
@@ -107,6 +106,14 @@ def check_equal(what: str, ours: object, theirs: object) -> None:
         raise JobError(f"unequal work, the bench says nothing: {what} is {ours!r} here and {theirs!r} there")
 
 
+def on_the_processor(bench: str) -> None:
+    """Raise UserError where ours would compute on a GPU and the peers, as they are called, on the processor."""
+    if machine.gpu():
+        raise UserError(
+            f"bench {bench} compares on the processor: hide the GPU with CUDA_VISIBLE_DEVICES= and call again"
+        )
+
+
 def peer(name: str, requirements: list[str]) -> Path:
     """A folder for PYTHONPATH with exactly these pinned packages; what they need else is in our environment.
 
@@ -124,14 +131,3 @@ def peer(name: str, requirements: list[str]) -> Path:
 
     say(f"peer {name}: {names(requirements)}")
     return Store().build(PEERS, name, {"requirements": requirements}, install).path
-
-
-def child(code: str, *arguments: str, path: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """Run Python code in a process of its own, with `path` before our packages; JobError when it fails."""
-    inherited = os.environ | ({"PYTHONPATH": str(path)} if path else {}) | environment
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=inherited, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise JobError(f"a side of the bench failed: {done.stderr.strip()[-2000:]}")
-    return done

@@ -7,7 +7,7 @@ import torch
 
 from syn2real_utils import exports
 from syn2real_utils.bench import material
-from syn2real_utils.bench.base import Goal, Measured, Side, check_equal, timed
+from syn2real_utils.bench.base import Goal, Measured, Side, check_equal, on_the_processor, timed
 from syn2real_utils.bench.runtimes import transcribe_with
 
 BATCH = 32
@@ -18,6 +18,7 @@ QUANTIZATION = {"faster-whisper": "float32", "faster-whisper-int8": "int8"}
 
 def measure() -> Measured:
     """Transcribe the same clips with the same weights: ours with the context cut to the clip, the others as they are."""
+    on_the_processor("decode")
     torch.set_num_threads(material.profile().threads)
     asr, folder, rows = material.backbone(), material.real_source(), material.unseen_rows()
     model, language = asr.load(folder), material.profile().corpus.language

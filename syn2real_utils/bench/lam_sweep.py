@@ -11,7 +11,7 @@ from transformers import WhisperForConditionalGeneration
 from syn2real_utils import checkpoints, results, stages
 from syn2real_utils.backbones.whisper import Whisper
 from syn2real_utils.bench import material
-from syn2real_utils.bench.base import Goal, Measured, Side, check_equal
+from syn2real_utils.bench.base import Goal, Measured, Side, check_equal, on_the_processor
 from syn2real_utils.bench.runtimes import transcribe_with
 from syn2real_utils.evaluation import sweep
 from syn2real_utils.progress import say
@@ -28,6 +28,7 @@ TOLERANCE = 1e-6  # absolute; both add in float32
 def measure() -> Measured:
     """The 11 lam of the quickstart on the same clips, from the checkpoints on disk to the transcripts."""
     profile, asr = material.profile(), material.backbone()
+    on_the_processor("lam-sweep")
     torch.set_num_threads(profile.threads)
     target, tts, seed = profile.targets[0], profile.tts[-1].name, profile.seeds[0]
     base = stages.syn_target(profile, tts, target, seed, stages.folds(profile)[0]).path

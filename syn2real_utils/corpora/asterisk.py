@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import audio, fetch, ffmpeg
-from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish
+from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish, read_utf8
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
@@ -140,7 +140,7 @@ def recordings(root: Path, language: str) -> tuple[pd.DataFrame, list[tuple[str,
 def _texts(listed: Path) -> dict[str, str]:
     """Name -> text without the signs in brackets; a name that is listed twice has no text, for nobody knows which is said."""
     texts: dict[str, str] = {}
-    for line in listed.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_utf8(listed).splitlines():
         name, colon, text = line.partition(":")
         if colon and not line.startswith(";"):
             said = re.sub(r"\s+", " ", NOTE.sub("", text)).strip()

@@ -98,6 +98,14 @@ def read_audiofolder(folder: Path, synthetic: bool = False) -> pd.DataFrame:
     return rows
 
 
+def read_utf8(file: Path) -> str:
+    """The text of a file; UserError where it is in another encoding."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
 def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFrame:
     """Rows of any AudioFolder as text, with the absolute `path` of each clip; the first row below the header is row 2."""
     if not Path(folder).is_dir():
@@ -107,10 +115,7 @@ def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFram
         raise UserError(
             f"the corpus folder {folder} has no {METADATA}: write one with the columns {', '.join(LEAST)}[, domain, speaker, split]"
         )
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    text = read_utf8(file)
     try:
         reader = csv.DictReader(StringIO(text, newline=""), strict=True)
         header, table = reader.fieldnames or [], list(reader)

@@ -19,7 +19,7 @@ from syn2real_utils.errors import UserError
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store
-from syn2real_utils.text import clean
+from syn2real_utils.text import clean, normalise
 
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
 SPLITS = ("train", "validation", "test")
@@ -54,7 +54,7 @@ def read_audio(folder: Path, language: str) -> pd.DataFrame:
         rows[column] = rows[column].str.strip() if column in rows else ""
     for column in ("domain", "transcription"):
         rows[column] = rows[column].map(clean)
-    _check_splits(rows, folder / METADATA)
+    _check_splits(rows, folder / METADATA, language)
     rows["duration"] = [
         _seconds(name, path, f"{folder / METADATA} row {number}") for number, name, path in _numbered(rows)
     ]
@@ -75,7 +75,7 @@ def _seconds(name: str, path: str, where: str) -> float:
         raise UserError(f"{where}: {error}") from error
 
 
-def _check_splits(rows: pd.DataFrame, file: Path) -> None:
+def _check_splits(rows: pd.DataFrame, file: Path, language: str) -> None:
     """All rows name a split or none does; says how many texts stand on both sides."""
     if not (rows.split != "").any():
         return
@@ -85,8 +85,9 @@ def _check_splits(rows: pd.DataFrame, file: Path) -> None:
                 f"{file} row {number}: split '{split}' is unknown: expected train, validation or test in every row, or no split at all"
             )
     train, test = (
-        set(zip(r.domain, r.transcription, strict=True))
-        for r in (rows[rows.split == "train"], rows[rows.split == "test"])
+        {(row.domain, normalise(row.transcription, language)) for row in part.itertuples()}
+        for part in (rows[rows.split == "train"], rows[rows.split == "test"])
     )
     if both := len(train & test):
-        say(f"{both} texts of {file} stand in both train and test of their domain: they are known when they are scored")
+        where = "stand in both train and test of their domain"
+        say(f"{both} texts of {file} {where}: they are left out of training, but for protocol catalogue")

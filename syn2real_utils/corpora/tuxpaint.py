@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import audio, fetch
-from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish
+from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish, read_utf8
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
@@ -97,7 +97,7 @@ def _tail(language: str) -> str:
 
 
 def _text(note: Path, language: str) -> str:
-    lines = note.read_text(encoding="utf-8").splitlines() or [""]
+    lines = read_utf8(note).splitlines() or [""]
     start = f"{language}.utf8="
     given = (
         lines[0]

@@ -24,7 +24,7 @@ from syn2real_utils.progress import say, track
 from syn2real_utils.store import Store, write_text_atomic
 from syn2real_utils.text import spoken
 from syn2real_utils.tts import quality
-from syn2real_utils.tts.quality import Listen, QualityReport, inspect, misheard
+from syn2real_utils.tts.quality import HEARD_BY, Listen, QualityReport, inspect, misheard
 
 ENGINES = {
     "kokoro": "Kokoro",
@@ -191,6 +191,7 @@ def synthesize(
     longest = engine.longest[language] if isinstance(engine, BatchEngine) else quality.LONGEST
     checked = [inspect(into / clip.file_name, clip.spoken, longest) for clip in clips.itertuples()]
     clips = clips.assign(duration=[seconds for seconds, _ in checked], quality=[reason for _, reason in checked])
+    heard = HEARD_BY if part.round_trip and listen else ()
     if part.round_trip and listen:
         clips = misheard(clips, part.round_trip, language, into, listen)
     _remove_others(clips.file_name, into)
@@ -198,7 +199,7 @@ def synthesize(
     columns = ["file_name", "utterance", "domain", "spoken", "voice", "settings", "duration", "quality"]
     listed = flagged[columns].to_csv(index=False, lineterminator="\n", float_format="%.3f")
     write_text_atomic(into / "quality.csv", listed)
-    write_audiofolder(clips, into, synthetic=True)
+    write_audiofolder(clips, into, synthetic=True, more=heard)
     report = QualityReport(
         engine.name,
         len(clips),
