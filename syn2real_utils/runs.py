@@ -172,8 +172,8 @@ def snakemake(
 ) -> subprocess.CompletedProcess:
     """Call Snakemake on the workflow of a profile."""
     config = {
-        "name": json.dumps(profile.name),  # Snakemake else takes 5e-5 for a number
-        "home": json.dumps(str(home())),
+        "name": json.dumps([profile.name]),  # alone, Snakemake would take 5e-5 for a number
+        "home": str(home()),
         "targets": json.dumps(profile.targets),
         "threads": profile.threads,
         "alone": executor.alone(profile),

@@ -1,5 +1,6 @@
 """Corpora: Tux Paint, a user's folder, folds, and what `datasets` makes of them."""
 
+import errno
 import gzip
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import types
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -472,3 +474,12 @@ def test_the_real_english_prompts(shared_data, tmp_path):
     assert report.domains == {"calls": 163, "conference": 85, "numbers": 93, "spelling": 83, "voicemail": 105}
     assert 21 < rows.duration.sum() / 60 < 22 and report.texts == 497
     assert {soundfile.info(path).samplerate for path in rows.path} == {16_000}
+
+
+def test_a_network_that_fails_in_its_own_way_is_one_line(tmp_path, monkeypatch):
+    def lost(*_, **__):
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr(urllib.request, "urlopen", lost)
+    with pytest.raises(fetch.UnreachableError, match="cannot fetch https://example.org/a: .*No route to host"):
+        fetch.download("https://example.org/a", tmp_path / "a", None)

@@ -1,9 +1,11 @@
 """Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+from snakemake.cli import parse_config
 
 from syn2real_utils import cli, executors, runs
 from syn2real_utils.executors import Executor
@@ -22,6 +24,11 @@ RESOURCES = {
         "report": {"memory_gb": 2},
     },
 }
+
+
+@pytest.mark.parametrize("name", ["5e-5", "007", "true", "a-run"])
+def test_a_name_that_could_be_a_number_stays_the_name(name):
+    assert parse_config([f"name={json.dumps([name])}"])["name"] == [name]
 
 
 def project(folder: Path, monkeypatch) -> Path:

@@ -47,6 +47,20 @@ def test_states_that_differ_are_refused():
         geometry.gram([(state(0), other)])
 
 
+def test_pretrained_weights_may_be_of_a_lower_precision_than_what_is_made_of_them():
+    """As large models are published. A vector between two such is refused still: one of them would be rounded."""
+    half = {name: tensor.half() for name, tensor in state(0).items()}
+    found = geometry.plane(
+        {"syn_source": state(1), "real_source": state(2), "syn_target": state(3), "pretrained": half}
+    )
+    whole = geometry.plane(
+        {"syn_source": state(1), "real_source": state(2), "syn_target": state(3), "pretrained": state(0)}
+    )
+    assert found["pretrained"] == pytest.approx(whole["pretrained"], rel=1e-3)
+    with pytest.raises(MismatchError, match="float16"):
+        TaskVector.between(half, state(1))
+
+
 def test_adapted_lies_in_the_plane_lam_times_tau_beside_syn_target():
     syn, real, target = state(0), state(1), state(2)
     tau = TaskVector.between(syn, real)

@@ -59,6 +59,18 @@ def test_models_and_vectors_in_the_store_say_what_they_are_made_of(home):
     assert AUDIO in mean.licences
 
 
+def test_a_language_a_model_and_voices_with_a_licence_of_their_own_say_so(home):
+    italian = load_profile("asterisk-en", {"corpus.language": "it"})
+    assert origins.lines(origins.of_profile(italian, ["pico"])) == (
+        "Whisper tiny.en MIT", "prompts of Asterisk CC-BY-3.0", "texts of the prompts of Asterisk CC-BY-3.0", PICO,
+    )  # fmt: skip
+    spoken = [{"name": "bark", "model": "someone/other-bark"}, {"name": "speecht5", "speakers": str(home)}]
+    profile = profile_of(home, tts=spoken)
+    said = origins.lines(origins.of_synthetic(profile, ["bark", "speecht5"]))
+    assert "someone/other-bark: see its source" in said and not any(line.startswith("Bark") for line in said)
+    assert any(line.startswith("voices of the user's own clips") for line in said)
+
+
 def test_what_goes_on_from_real_speech_or_was_chosen_by_it_says_so(home):
     two_stages = stages.syn_target(profile_of(home, "paper"), "pico", "music", 0, None)
     assert AUDIO in licences(two_stages)

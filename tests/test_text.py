@@ -117,6 +117,9 @@ def test_vowels_of_indian_scripts_count():
 
 def test_what_is_kept_is_composed_and_holds_nothing_unseen():
     assert clean(" mu\u0301sica\u00ad  del\u200bmar\u2060\ufeff\u200e\n") == "música del mar"
+    assert clean("1\u00a0000\u202f000 clients, 2\u00a0chats") == "1000000 clients, 2 chats", (
+        "thousands set apart are one number"
+    )
     assert clean("क्‍ष") == "क्‍ष", "joiners are part of the spelling"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
+from transformers import TrainerCallback, WhisperConfig, WhisperForConditionalGeneration, pipeline
 
 from syn2real_utils import audio, training
 from syn2real_utils.backbones import sources
@@ -301,6 +301,29 @@ def test_finetune_learns_and_saves_a_folder_that_transformers_opens(tiny, exampl
     assert json.loads((tmp_path / "out" / "config.json").read_text())["max_source_positions"] == 1500
     assert not (tmp_path / "out" / "checkpoints").exists()
     pipeline("automatic-speech-recognition", model=str(tmp_path / "out"))
+
+
+def test_a_finetune_that_is_killed_while_it_is_saved_is_not_made_again(tiny, examples, tmp_path, monkeypatch):
+    part, steps = TRAIN.model_copy(update={"save_steps": 2}), []
+
+    class Counting(TrainerCallback):
+        def on_step_end(self, *_, **__):
+            steps.append(1)
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            training.finetune(tiny, examples, part, 0, 2, "killed", tmp_path / "killed", [Counting()])
+    first = len(steps)
+    training.finetune(tiny, examples, part, 0, 2, "again", tmp_path / "killed", [Counting()])
+    assert first > 2 >= len(steps) - first, "from its last checkpoint on"
+    training.finetune(tiny, examples, part, 0, 2, "whole", tmp_path / "whole")
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "killed" / file.name).read_bytes(), file.name
+    assert len(list((tmp_path / "whole").iterdir())) == len(list((tmp_path / "killed").iterdir()))
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
