@@ -90,7 +90,9 @@ def norms(table: pd.DataFrame) -> Figure:
     rows = table[table.module != "all"]
     first = rows.kind.isin(INSIDE) | rows.module.str.startswith("feature")
     outside = pd.Series(np.where(first, IN, OUT), index=rows.index)
-    rows = rows.assign(layer=rows.layer.fillna(outside))
+    rows = rows.assign(
+        layer=rows.layer.astype(float).fillna(outside)
+    )  # from models it comes as integers, which know no infinity
     cells = list(rows.groupby(["target", "tts"], sort=False))
     measures: tuple[tuple[str, str], ...] = (
         ("share", "|τ| / |weights|"),
