@@ -73,7 +73,7 @@ def run(killed) -> Path:
 def test_exactly_these_artefacts_are_made_and_were_foreseen(killed, run, monkeypatch):
     expected = {f"tables/{name}.csv" for name in (
         "utterances", "selection", "contexts", "cosines", "geometry", "synthetic",
-        "wer", "cer", "changes", "lam", "context_gaps", "examples",
+        "wer", "cer", "changes", "baselines", "lam", "context_gaps", "examples",
         "audit", "hallucinations", "quality", "anatomy", "words",
     )}  # fmt: skip
     expected |= {"tables/results.md", "profile.yaml", "inputs.json", "run.json", "report.html"}
