@@ -29,15 +29,8 @@ app.add_typer(vector, name="vector")
 # What the system says of a path that a user gave: too long, not permitted, in a file, there already, read only
 PATH_ERRORS = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EROFS)
 STOPPED = 130  # exit status after Ctrl-C, as shells have it, and after kill
-PATHS = (
-    "profile",
-    "texts",
-    "backbone",
-    "vector",
-    "devel",
-    "real",
-    "unlabelled",
-)  # parameters of notebooks that can be a path
+# Parameters of notebooks that can be a path
+PATHS = ("profile", "texts", "backbone", "vector", "devel", "real", "unlabelled")
 WORDS = ("auto", "none")  # what the parameter `vector` can be instead
 Parameters = Annotated[list[str] | None, typer.Option("-p", "--parameter", help="name=value; may be given again.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value of the profile, e.g. training.epochs=1.")]

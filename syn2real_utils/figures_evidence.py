@@ -68,13 +68,11 @@ def contest(changes: pd.DataFrame) -> Figure:
 def _family(rows: pd.DataFrame) -> str:
     """What Holm counts, and what it leaves of the smallest p: of many comparisons no single one can be significant."""
     single, pooled = rows[rows.target != ALL], rows[rows.target == ALL]
-    each = f"Holm over {single.p.count()} comparisons of single targets"
-    least = f", in which the smallest p, {p_text(single.p.min())}, becomes {p_text(min(1.0, single.p.count() * single.p.min()))}"
-    return (
-        each
-        + (least if single.p.notna().any() else "")
-        + (f"; of all targets over {pooled.p.count()}." if len(pooled) else ".")
-    )
+    count, smallest = single.p.count(), single.p.min()
+    said = f"Holm over {count} comparisons of single targets"
+    if count:
+        said += f", in which the smallest p, {p_text(smallest)}, becomes {p_text(min(1.0, count * smallest))}"
+    return f"{said}; of all targets over {pooled.p.count()}." if len(pooled) else f"{said}."
 
 
 def norms(table: pd.DataFrame) -> Figure:
@@ -90,9 +88,8 @@ def norms(table: pd.DataFrame) -> Figure:
     rows = table[table.module != "all"]
     first = rows.kind.isin(INSIDE) | rows.module.str.startswith("feature")
     outside = pd.Series(np.where(first, IN, OUT), index=rows.index)
-    rows = rows.assign(
-        layer=rows.layer.astype(float).fillna(outside)
-    )  # from models it comes as integers, which know no infinity
+    # From models layers come as integers, which know no infinity.
+    rows = rows.assign(layer=rows.layer.astype(float).fillna(outside))
     cells = list(rows.groupby(["target", "tts"], sort=False))
     measures: tuple[tuple[str, str], ...] = (
         ("share", "|τ| / |weights|"),

@@ -1,6 +1,6 @@
 """The proof on a user's own real clips: what each model hears in them, against the pretrained one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +8,7 @@ import torch
 
 from syn2real_utils import checkpoints, machine, selection, stages, statistics
 from syn2real_utils.anatomy import words_between
+from syn2real_utils.backbones.base import Backbone
 from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.corpora.base import LEAST, read_audiofolder, read_metadata
 from syn2real_utils.errors import UserError
@@ -65,6 +66,37 @@ def known_texts(devel: pd.DataFrame, texts: pd.DataFrame, language: str) -> int:
 
 def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: pd.DataFrame) -> pd.DataFrame:
     """Errors and words over lam on the user's clips, each heard with its own context."""
+
+    def counted(heard: dict[float, list[str]]) -> pd.DataFrame:
+        parts = [score(rows, said, profile.corpus.language).assign(lam=lam) for lam, said in heard.items()]
+        return pd.concat(parts)[["lam", "errors", "n_words"]].groupby("lam", as_index=False).sum()
+
+    which = fingerprint([stages.corpus(profile).fingerprint, *rows.utterance])
+    return selection.curve(
+        swept(profile, base, vector, ("devel", which), lambda asr: Clips.of(asr, rows.path), counted)
+    )
+
+
+def swept(
+    profile: Profile,
+    base: Artifact,
+    vector: tuple[Path, str],
+    clips: tuple[str, object],
+    features: Callable[[Backbone], Clips],
+    told: Callable[[dict[float, list]], pd.DataFrame],
+    sure: bool = False,
+) -> pd.DataFrame:
+    """A table of what `base + lam * vector` hears in a user's clips over the lam grid, kept in the store.
+
+    Args:
+        profile: its grid, backbone and threads.
+        base: `syn_target`.
+        vector: folder, and hash of what is in it.
+        clips: what they are called, and what they are known by.
+        features: of the clips.
+        told: makes the table of what was heard at each lam.
+        sure: hear with how sure the model is, as the backbone's `Heard`.
+    """
     folder, digest = vector
     grid = profile.evaluation.lam_grid
     key = {
@@ -72,24 +104,22 @@ def lam_curve(profile: Profile, base: Artifact, vector: tuple[Path, str], rows: 
         "base": base.fingerprint,
         "vector": digest,
         "lams": grid,
-        "clips": fingerprint([stages.corpus(profile).fingerprint, *rows.utterance]),
-        "backbone": profile.backbone.key(),
+        "clips": clips[1],
+        "backbone": stages.backbone_key(profile),
         "threads": profile.threads,
     }
 
     def make(into: Path) -> None:
         torch.set_num_threads(profile.threads)
         asr = stages.backbone(profile)
-        clips = Clips.of(asr, rows.path)
+        heard = features(asr)
         tau, _ = checkpoints.load_vector(folder)
-        heard = sweep(asr, asr.load(base.path), tau, grid, clips, profile.evaluation.batch_size)
-        parts = [score(rows, said, profile.corpus.language).assign(lam=lam) for lam, said in heard.items()]
-        table = pd.concat(parts)[["lam", "errors", "n_words"]].groupby("lam", as_index=False).sum()
+        table = told(sweep(asr, asr.load(base.path), tau, grid, heard, profile.evaluation.batch_size, sure=sure))
         table.to_csv(into / "table.csv", index=False, lineterminator="\n")
         machine.give_back_memory()
 
-    found = Store().build(stages.TRANSCRIPTS, "devel-lams", key, make)
-    return selection.curve(pd.read_csv(found.path / "table.csv"))
+    found = Store().build(stages.TRANSCRIPTS, f"{clips[0]}-lams", key, make)
+    return pd.read_csv(found.path / "table.csv")
 
 
 def scores(profile: Profile, models: Mapping[str, Artifact | None], rows: pd.DataFrame) -> pd.DataFrame:

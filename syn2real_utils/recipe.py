@@ -20,9 +20,8 @@ LEARNING_RATE = 1e-5  # released code, Whisper small; our choice for what is lar
 WEIGHT_DECAY = 0.1  # released code, Whisper tiny and base; the decay pulls little in so few steps
 WARMUP = 0.1  # our choice: the released code warms up for 500 steps, more than most domains have
 SAVE_STEPS = 200  # our choice: a fine-tune that is stopped loses a few minutes at most
-LAM_GRID = [
-    round(0.1 * step, 1) for step in range(11)
-]  # paper, figure of WER over lambda; only for --lam devel and --unlabelled
+# Paper, figure of WER over lambda; only for --lam devel and --unlabelled
+LAM_GRID = [round(0.1 * step, 1) for step in range(11)]
 
 MANY_TEXTS = 10_000  # above it, hours or days: the user is asked
 

@@ -193,10 +193,8 @@ def finetuned_on(
     if profile.training.early_stopping:
         devel = devel_rows(profile, judges(profile, lineage.domains))
         key["devel"] = fingerprint([corpus(profile).fingerprint, *devel.utterance])
-        key["heard"] = [
-            VERSIONS["transcripts"],
-            profile.evaluation.batch_size,
-        ]  # the checkpoint that is kept is the one that was heard best
+        # The checkpoint that is kept is the one that was heard best.
+        key["heard"] = [VERSIONS["transcripts"], profile.evaluation.batch_size]
     return Store().build(MODELS, label, key, lambda into: _finetune(profile, rows, lineage, into, start, rate, devel))
 
 
@@ -486,7 +484,7 @@ def _settings_key(profile: Profile) -> dict:
 
 
 def backbone_key(profile: Profile) -> dict:
-    """What what is made with a backbone depends on, beside its weights."""
+    """What decides, beside the weights, what a backbone hears and learns."""
     part = profile.backbone
     return part.key("name", "batchnorm") | {"precision": machine.precision(part.precision)} | _settings_key(profile)
 

@@ -185,6 +185,14 @@ def walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(here), files
 
 
+def read_utf8(file: Path) -> str:
+    """The text of a user's file; UserError where it is in another encoding."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+
+
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from syn2real_utils import checkpoints, machine, stages, transcription
+from syn2real_utils import proof, transcription
+from syn2real_utils.backbones.base import Backbone, Heard
 from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.errors import UserError
-from syn2real_utils.evaluation import sweep
 from syn2real_utils.profile import Profile
-from syn2real_utils.store import Artifact, Store, sha256
+from syn2real_utils.store import Artifact, sha256
 from syn2real_utils.transcripts import find_clips
 from syn2real_utils.vectorpick import Scaling
 
@@ -45,32 +44,16 @@ def shared(clips: Sequence[str], devel: Path) -> int:
 
 def curve(profile: Profile, base: Artifact, vector: tuple[Path, str], clips: Sequence[str]) -> pd.DataFrame:
     """Entropy of what could have come in each token's place, in nats a token, over lam: `lam, entropy`."""
-    folder, digest = vector
-    grid = profile.evaluation.lam_grid
-    key = {
-        "version": stages.VERSIONS["transcripts"],
-        "base": base.fingerprint,
-        "vector": digest,
-        "lams": grid,
-        "clips": [sha256(Path(clip)) for clip in clips],
-        "backbone": stages.backbone_key(profile),
-        "threads": profile.threads,
-    }
 
-    def make(into: Path) -> None:
-        torch.set_num_threads(profile.threads)
-        asr = stages.backbone(profile)
+    def features(asr: Backbone) -> Clips:
         waves = Clips(asr.of_wave(wave) for wave in transcription.pieces(clips))
         if not len(waves):
             raise UserError(f"--unlabelled: none of the {len(clips)} clips has a sound: give clips of speech")
-        tau, _ = checkpoints.load_vector(folder)
-        heard = sweep(asr, asr.load(base.path), tau, grid, waves, profile.evaluation.batch_size, sure=True)
-        table = [
-            {"lam": lam, "entropy": sum(one.entropy for one in said) / sum(one.tokens for one in said)}
-            for lam, said in heard.items()
-        ]
-        pd.DataFrame(table).to_csv(into / "table.csv", index=False, lineterminator="\n")
-        machine.give_back_memory()
+        return waves
 
-    found = Store().build(stages.TRANSCRIPTS, "unlabelled-lams", key, make)
-    return pd.read_csv(found.path / "table.csv")
+    def entropy(heard: dict[float, list[Heard]]) -> pd.DataFrame:
+        rates = {lam: sum(one.entropy for one in said) / sum(one.tokens for one in said) for lam, said in heard.items()}
+        return pd.DataFrame({"lam": rates.keys(), "entropy": rates.values()})
+
+    which = [sha256(Path(clip)) for clip in clips]
+    return proof.swept(profile, base, vector, ("unlabelled", which), features, entropy, sure=True)

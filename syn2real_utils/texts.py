@@ -19,6 +19,7 @@ from syn2real_utils.corpora.base import NO_FOLD, text_id
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.guess import guess_language, unsaid
 from syn2real_utils.progress import track
+from syn2real_utils.store import read_utf8
 from syn2real_utils.text import clean, normalise, spoken
 
 COLUMNS = ("text", "transcription")  # of a .csv, keys of a .jsonl; else the only one
@@ -143,9 +144,7 @@ def _content(file: Path) -> str:
     if not file.is_file():
         raise UserError(f"no file {file}: expected the texts of your domain, a text in each line")
     try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+        content = read_utf8(file)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
     if "\0" in content:

@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import audio, fetch, ffmpeg
-from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish, read_utf8
+from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
-from syn2real_utils.store import Store, sha256
+from syn2real_utils.store import Store, read_utf8, sha256
 
 VERSION = "1.6.1-1"
 

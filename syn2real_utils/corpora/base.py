@@ -17,7 +17,7 @@ import pandas as pd
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
-from syn2real_utils.store import Store, write_text_atomic
+from syn2real_utils.store import Store, read_utf8, write_text_atomic
 from syn2real_utils.text import normalise
 
 METADATA = "metadata.csv"
@@ -96,14 +96,6 @@ def read_audiofolder(folder: Path, synthetic: bool = False) -> pd.DataFrame:
         except ValueError as error:
             raise UserError(f"{folder / METADATA}: column '{column}' must hold numbers: {error}") from error
     return rows
-
-
-def read_utf8(file: Path) -> str:
-    """The text of a file; UserError where it is in another encoding."""
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
 
 
 def read_metadata(folder: Path, columns: tuple[str, ...] = GIVEN) -> pd.DataFrame:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import audio, fetch
-from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish, read_utf8
+from syn2real_utils.corpora.base import CorpusReport, check_merge, distinct, publish
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
-from syn2real_utils.store import Store, sha256
+from syn2real_utils.store import Store, read_utf8, sha256
 
 PACKAGE, VERSION = "tuxpaint-stamps-default", "2022.06.04-1"
 SHA256 = "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34"
