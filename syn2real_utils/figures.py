@@ -54,7 +54,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 DPI = 200
-LARGE = 15  # inches; a figure of many facets is wide or tall enough to be read with fewer dots
+LARGE, HUGE = 15, 45  # inches; a figure of many facets is wide or tall enough to be read with fewer dots
 REFERENCES = ("syn_target", "real_source", "pretrained")
 ANNOTATED = 20  # a heatmap of more vectors than this has no room for numbers
 TALL = 12  # targets; of more, two stand side by side
@@ -72,8 +72,9 @@ def save(figure: Figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     with style():
-        large = max(figure.get_size_inches()) > LARGE
-        figure.savefig(temporary, format="png", dpi=0.75 * DPI if large else DPI, metadata={"Software": None})
+        size = max(figure.get_size_inches())
+        dots = DPI * (1 if size <= LARGE else 0.75 if size <= HUGE else 0.5)
+        figure.savefig(temporary, format="png", dpi=dots, metadata={"Software": None})
     temporary.replace(path)
     return path
 

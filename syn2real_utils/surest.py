@@ -53,7 +53,7 @@ def curve(profile: Profile, base: Artifact, vector: tuple[Path, str], clips: Seq
 
     def entropy(heard: dict[float, list[Heard]]) -> pd.DataFrame:
         rates = {lam: sum(one.entropy for one in said) / sum(one.tokens for one in said) for lam, said in heard.items()}
-        return pd.DataFrame({"lam": rates.keys(), "entropy": rates.values()})
+        return pd.DataFrame(list(rates.items()), columns=["lam", "entropy"])
 
     which = [sha256(Path(clip)) for clip in clips]
     return proof.swept(profile, base, vector, ("unlabelled", which), features, entropy, sure=True)
