@@ -206,10 +206,10 @@ def test_clips_without_transcripts_choose_lam(tiny, home, monkeypatch, capsys):
     assert f"surest of the {len(SAID) + 1} clips of --unlabelled" in found.lam_how
     asr = open_backbone(tiny, "es", BackbonePart(name=str(tiny)))
     vector, syn = checkpoints.load_vector(tau)[0], call(tiny, "syn_target").path
-    clips, entropy = [asr.features(folder / f"{i}.wav") for i in range(len(SAID))], {}
+    waves, entropy = [asr.features(folder / f"{i}.wav") for i in range(len(SAID))], {}
     for lam in recipe.LAM_GRID:
         checkpoints.apply(syn, tau, lam, home / f"moved{lam}")
-        heard = asr.hear(asr.load(home / f"moved{lam}"), clips, 16)
+        heard = asr.hear(asr.load(home / f"moved{lam}"), waves, 16)
         entropy[lam] = sum(one.entropy for one in heard) / sum(one.tokens for one in heard)
     assert vector.norm() > 0 and found.lam == min(entropy, key=lambda lam: (round(entropy[lam], 4), lam))
     devel = clips(home, "proof", SAID, 0)
