@@ -134,9 +134,9 @@ def test_settings_of_a_local_backbone_are_part_of_what_is_made_of_it(shared_data
     monkeypatch.setenv("SYN2REAL_HOME", str(shared_data.root))
     folder = snapshot(tmp_path / "small", sources.resolve("base", shared_data), {})
     profile = load_profile("quickstart", {"backbone.name": str(folder)})
-    before, weights = stages._backbone_key(profile), stages.parent(profile)
+    before, weights = stages.backbone_key(profile), stages.parent(profile)
     (folder / "generation_config.json").write_text(
         json.dumps(json.loads((folder / "generation_config.json").read_text()) | {"suppress_tokens": [1]})
     )
-    assert stages._backbone_key(profile) != before and stages.parent(profile) == weights
-    assert "settings" not in stages._backbone_key(load_profile("quickstart"))
+    assert stages.backbone_key(profile) != before and stages.parent(profile) == weights
+    assert "settings" not in stages.backbone_key(load_profile("quickstart"))
