@@ -36,7 +36,7 @@ lint: setup
 	@$(BIN)/mypy
 
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 format: setup
 	@$(BIN)/ruff check --fix

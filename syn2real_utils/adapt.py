@@ -168,7 +168,7 @@ def _make(order: Order) -> Made:
     if not picked and order.unlabelled:
         say("  warning: --unlabelled is not used, for there is no vector to scale")
     if not picked and order.vector == vectorpick.AUTO:
-        say(ready.how_to_make(profile.backbone.name, profile.corpus.language))
+        say(ready.how_to_make(profile.backbone.name, profile.corpus.language, engines))
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
     scored, heard = (proof.clips_of(of) if of else None for of in (devel, real))
     for option, rows in (("--devel", scored), ("--real", heard)):
@@ -187,7 +187,7 @@ def _make(order: Order) -> Made:
     scaling = vectorpick.choose_lam(order.lam, picked)
     if order.unlabelled and picked:
         scaling = surest.choose_lam(profile, syn, vectorpick.vector_folder(picked), order.unlabelled)
-        if order.devel and (both := surest.shared(order.unlabelled, order.devel)):
+        if own is not None and (both := surest.shared(order.unlabelled, own.path)):
             scaling = replace(scaling, how=f"{scaling.how}; {both} of them prove it too, which may flatter it")
     if devel and own is not None and picked and order.lam == DEVEL:
         curve = proof.lam_curve(devel, syn, vectorpick.vector_folder(picked), own)

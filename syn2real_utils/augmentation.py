@@ -52,7 +52,11 @@ def with_augmented(profile: Profile, tts: str, rows: pd.DataFrame, how: str) -> 
 
 
 def noise(wave: np.ndarray, part: AugmentationPart, dice: np.random.Generator) -> np.ndarray:
-    """Stationary noise of a drawn colour (power falls with f^-c, c from 0, white, to 2, brown) and signal-to-noise ratio."""
+    """Stationary noise of a drawn colour (power falls with f^-c, c from 0, white, to 2, brown) and signal-to-noise ratio.
+
+    As AddColorNoise of audiomentations, which is not used: it draws from two global generators, so that a clip would depend on
+    those before it, and asks for an older soxr and for librosa with numba.
+    """
     spectrum = np.fft.rfft(dice.standard_normal(len(wave)))
     frequency = np.maximum(np.fft.rfftfreq(len(wave)), 50 / audio.SAMPLE_RATE)  # as loud below 50 Hz as at 50 Hz
     drawn = np.fft.irfft(spectrum * frequency ** (-dice.uniform(0, 2) / 2), len(wave))

@@ -91,8 +91,7 @@ def geometry(points: pd.DataFrame, lam: pd.DataFrame | None = None) -> Figure:
         for ax, ((target, tts), cell) in zip(axes.flat, cells, strict=False):
             _plane(ax, cell, _chosen(lam, str(target), str(tts), cell.seed.iloc[0]))
             ax.set_title(f"{target}, {tts}")
-        seed = f"Seed {names(sorted(points.seed.unique()))}. " if "seed" in points else ""
-        note = f"{seed}Distances are norms of weights, to scale. pretrained lies above the plane by the number in brackets."
+        note = f"Seed {names(sorted(points.seed.unique()))}. Distances are norms of weights, to scale. pretrained lies above the plane by the number in brackets."
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure

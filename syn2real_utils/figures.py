@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.selection import is_chosen, is_oracle
+from syn2real_utils.selection import is_chosen
 from syn2real_utils.statistics import ALL, MODELS
 from syn2real_utils.tables import MINUS, blocks, chosen_on, headline, overall, pairs, percent_change
 
@@ -91,12 +91,8 @@ def lam_curves(wer: pd.DataFrame, lam: pd.DataFrame) -> Figure:
 
 def ensemble_comparison(wer: pd.DataFrame) -> Figure:
     """WER over lam of the mean of one vector per source domain (`ensemble`) and of the pooled vector (`adapted`)."""
-    rows = wer[is_chosen(wer.lam_source) | is_oracle(wer.lam_source)]
-    rows = rows[(rows.seed.astype(str) != ALL) & (rows.target != ALL)]
-    keys = ["target", "tts", "model", "seed"]
-    chosen = rows[is_chosen(rows.lam_source)].set_index(keys).lam.rename("lam_chosen")
-    oracle = rows[is_oracle(rows.lam_source)].set_index(keys).lam.rename("lam_oracle")
-    return _curves(wer, pd.concat([chosen, oracle], axis=1).reset_index(), ["adapted", "ensemble"])
+    rows = wer[is_chosen(wer.lam_source) & (wer.seed.astype(str) != ALL) & (wer.target != ALL)]
+    return _curves(wer, rows.rename(columns={"lam": "lam_chosen"}), ["adapted", "ensemble"])
 
 
 def wer_intervals(wer: pd.DataFrame, changes: pd.DataFrame) -> Figure:
@@ -212,7 +208,7 @@ def _curves(wer: pd.DataFrame, lam: pd.DataFrame, models: Sequence[str]) -> Figu
     if not wer.model.isin(models).any():
         raise UserError(f"the table has no rows of {names(models)}: evaluate a lam grid first")
     each = " (of each seed; over all targets each has its own)" if (wer.target == ALL).any() else ""
-    note = f"●  λ chosen on {chosen_on(wer)}{each}    ○  the lowest point, at the oracle λ    band: bootstrap interval over {blocks(wer)}"
+    note = f"●  λ chosen on {chosen_on(wer)}{each}    ○  the lowest point of the curve    band: bootstrap interval over {blocks(wer)}"
     with _facets(wer, (3.45, 2.6), note) as (figure, facets):
         drawn = []
         for (target, tts), ax in facets:
@@ -270,7 +266,7 @@ def _finish_target(drawn: list[tuple[Axes, dict[str, pd.DataFrame], dict[str, fl
     low, high = low - pad, high + pad
     for ax, curves, references in drawn:
         ax.set_ylim(max(0, low) if low > -pad else low, high)
-        ax.set_yticks([tick for tick in ax.get_yticks() if 0 <= tick <= high])  # no rate is below zero
+        ax.set_yticks([tick for tick in ax.get_yticks() if max(0, low) <= tick <= high])  # no rate is below zero
         labels = []
         for model, value in references.items():
             if value <= high:

@@ -86,7 +86,7 @@ def norms(table: pd.DataFrame) -> Figure:
     if table.layer.isna().all():
         raise UserError("tables/norms.csv has no layers: expected a model with encoder and decoder layers")
     rows = table[table.module != "all"]
-    first = rows.kind.isin(INSIDE) | rows.module.str.startswith("feature")
+    first = (rows.kind.isin(INSIDE) & (rows.module != "lm_head")) | rows.module.str.startswith("feature")
     outside = pd.Series(np.where(first, IN, OUT), index=rows.index)
     # From models layers come as integers, which know no infinity.
     rows = rows.assign(layer=rows.layer.astype(float).fillna(outside))
@@ -167,8 +167,12 @@ def _change(ax: Axes, height: int, row: pd.Series) -> None:
 def _depth(part: pd.DataFrame) -> dict[tuple[str, float], int]:
     """(module, layer) -> place on the axis: what the encoder begins with, its layers and its end, then the decoder's."""
     pairs = part[["module", "layer"]].drop_duplicates()
-    keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (pair[0] != "encoder", pair[1]))
+    keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (_stage(pair[0]), pair[1]))
     return {key: place for place, key in enumerate(keys)}
+
+
+def _stage(module: str) -> int:
+    return 0 if module.startswith("feature") else 1 if module == "encoder" else 2
 
 
 def _place(module: str, layer: float) -> str:

@@ -11,7 +11,7 @@ from syn2real_utils import __version__, machine, proof
 from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.modelcard import CARD
-from syn2real_utils.origins import Origin, lines
+from syn2real_utils.origins import Origin, lines, origin
 from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.readyruns import base_model, data_of
 from syn2real_utils.readyvector import ReadyVector
@@ -116,7 +116,9 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
     found, profile = page.found, page.profile
     name, tts = profile.backbone.name, [part.name for part in profile.tts]
     lineage = read_lineage(adapted.path)
-    made_of = [data_of(part) for part in (name, *tts)] + [part for vector in found.vectors for part in vector.data]
+    made_of = [data_of(origin(part)) for part in (name, *tts)] + [
+        part for vector in found.vectors for part in vector.data
+    ]
     base = base_model(name)
     good, training = page.synthetic[page.synthetic.quality == "ok"], page.training
     flagged = page.synthetic.quality[page.synthetic.quality != "ok"].value_counts().sort_index()

@@ -33,12 +33,18 @@ def check_wanted(repo_id: str | None, private: bool) -> None:
     """`check` where something shall go to the hub.
 
     Raises:
-        UserError: what `check` raises; or `private` without a repository.
+        UserError: what `check` raises; or `private` without a repository, or with one that is there and public.
     """
     if private and not repo_id:
         raise UserError("--private is for the repository of --push-to-hub: give that too")
     if repo_id:
         check(repo_id)
+        if private:
+            with (
+                _one_line(f"push {repo_id}"),
+                contextlib.suppress(RepositoryNotFoundError),
+            ):  # it is made when it is pushed
+                _refuse_public(repo_id)
 
 
 def check(repo_id: str) -> None:
@@ -77,8 +83,8 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
     say(f"pushing {len(goes)} files, {sum(file.stat().st_size for file in goes) / 1e6:.1f} MB, to {repo_id}")
     with _one_line(f"push {repo_id}"):
         made = _api().create_repo(repo_id, private=private, exist_ok=True)
-        if private and not _api().repo_info(repo_id, timeout=SECONDS).private:
-            raise UserError(f"{repo_id} is there and public: make it private on the hub, or leave --private out")
+        if private:
+            _refuse_public(repo_id)
         message = f"syn2real: {folder.resolve().name}"
         _api().upload_folder(
             repo_id=repo_id, folder_path=folder, allow_patterns=[file.name for file in goes], commit_message=message
@@ -132,6 +138,11 @@ def pull(
             local_files_only=not online,
         )
     return Path(found)
+
+
+def _refuse_public(repo_id: str) -> None:
+    if not _api().repo_info(repo_id, timeout=SECONDS).private:
+        raise UserError(f"{repo_id} is there and public: make it private on the hub, or leave --private out")
 
 
 def _api() -> HfApi:

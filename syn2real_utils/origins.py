@@ -74,9 +74,13 @@ def origin(name: str) -> Origin:
 
 def of_corpus(profile: Profile, texts: bool = False) -> Origin:
     """Of the recordings of a profile's corpus, or of its texts alone."""
-    name = profile.corpus.name
-    found = TEXTS.get(name, origin(name)) if texts else origin(name)
-    licence = FREER.get(profile.corpus.language) if name == "asterisk" else None
+    return of_speech(profile.corpus.name, profile.corpus.language, texts)
+
+
+def of_speech(corpus: str, language: str, texts: bool = False) -> Origin:
+    """Of the recordings of a corpus in a language, or of its texts alone."""
+    found = TEXTS.get(corpus, origin(corpus)) if texts else origin(corpus)
+    licence = FREER.get(language) if corpus == "asterisk" else None
     return dataclasses.replace(found, licence=licence) if licence else found
 
 

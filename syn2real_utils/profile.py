@@ -498,10 +498,9 @@ def _set(values: dict, dotted: str, value: object) -> None:
     for parent in parents:
         if isinstance(values.get(parent), list):
             raise UserError(f"--set {dotted}: '{parent}' is a list: give it whole, such as {parent}=[...]")
-        if values.get(parent) is None:  # a section that the profile leaves out
-            values[parent] = {}
-        if not isinstance(values[parent], dict):
+        if not isinstance(section := values.get(parent), dict | None):
             raise UserError(f"--set {dotted}: '{parent}' is a value and no section")
+        values[parent] = dict(section or {})  # a copy: what YAML's aliases stand for is one object
         values = values[parent]
     values[last] = value
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from syn2real_utils import hub
+from syn2real_utils.corpora import asterisk, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.progress import say
 from syn2real_utils.readyruns import PROFILE, RUN, of_run, vector_of_run
@@ -74,13 +76,34 @@ def from_hub(repo_id: str, revision: str | None = None) -> ReadyVector:
     return dataclasses.replace(read(hub.pull(repo_id, revision)), repository=repo_id)
 
 
-def how_to_make(backbone: str, language: str) -> str:
-    """What to say where no vector was found for these weights and this language."""
-    own = f"--set name=mine --set backbone.name={shlex.quote(backbone)} --set corpus.language={language}"
+def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
+    """What to say where no vector was found for these weights, this language and these TTS engines."""
+    profile, speech = _carried(language)
+    own = {
+        "name": "tau-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{language}-{Path(backbone).name}"),  # no run of the user's
+        "backbone.name": backbone,
+        "corpus.language": language,
+        "tts": f"[{', '.join(f'{{name: {name}}}' for name in tts)}]",
+    }
+    settings = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in (own | speech).items())
     return (
-        f"no ready vector: real speech of other domains makes one, such as\n  syn2real run quickstart {own}\n"
-        f"'syn2real vector publish RUN -o {PLACE}/NAME' then makes a folder of it that can be carried to another machine"
+        f"no ready vector: real speech of other domains makes one, such as\n  syn2real run {profile} {settings}\n"
+        + ("where FOLDER is an AudioFolder with three domains or more, see data/README.md. " if speech else "")
+        + f"'syn2real vector publish RUN -o {PLACE}/NAME' then makes a folder of it that can be carried to another machine"
     )
+
+
+def _carried(language: str) -> tuple[str, dict[str, str]]:
+    """A profile whose corpus has real speech in a language; where none has, with what puts the user's own in its place."""
+    if language in tuxpaint.LANGUAGES:
+        return "quickstart", {}
+    if language in asterisk.VOICES:
+        return "asterisk-en-base", {}
+    own = {"name": "folder", "path": "FOLDER", "max_utterances": "null"}
+    return "quickstart", {f"corpus.{key}": value for key, value in own.items()} | {
+        "targets": "[DOMAIN]",
+        "sources": "all",
+    }
 
 
 def _finished(folder: Path) -> list[ReadyVector]:

@@ -55,7 +55,7 @@ def _vector(folder: Path, profile: Profile, target: str, tts: str, seed: int, ev
     lam = _chosen_lam(folder, target, tts, seed)
     path = _artifact(folder, target, tts, seed, lam)
     lineage, about = lineage_of(path / VECTOR), _json(folder / RUN)
-    data = tuple(_data(part) for part in of_profile(profile, [tts]) if part != of_corpus(profile, texts=True))
+    data = tuple(data_of(part) for part in of_profile(profile, [tts]) if part != of_corpus(profile, texts=True))
     return ReadyVector(
         path,
         lineage,
@@ -89,12 +89,8 @@ def base_model(name: str) -> str:
     return found.hub or found.name
 
 
-def data_of(name: str) -> Data:
-    """A backbone, corpus or TTS engine by the name that a profile gives it, as others may know it."""
-    return _data(origin(name))
-
-
-def _data(found: Origin) -> Data:
+def data_of(found: Origin) -> Data:
+    """A backbone, corpus or TTS engine as vector.json names it."""
     return Data(name=found.name, licence=found.licence, noncommercial=found.noncommercial)
 
 

@@ -26,7 +26,7 @@ __all__ = ["fetch", "find", "lacks", "notebook_names", "prepare", "preview", "ru
 
 SNAKEFILE = Path(__file__).parent / "workflow" / "Snakefile"
 INPUTS = "inputs.json"
-OF_PROFILE = ("run.json", "tables/utterances.csv")  # without them a run counts as not finished
+OF_PROFILE = ("run.json", "tables/utterances.csv", "tables/wer.csv")  # without them a run counts as not finished
 UNKNOWN = "hours and gigabytes: not known before the corpus is fetched (notebook 01_prepare_data does it)"
 APART = ("09_your_own_domain",)  # for a user's own texts: no part of a run
 HERE = Executor()
@@ -88,11 +88,10 @@ def prepare(profile: Profile) -> None:
     folder = results.run_folder(profile)
     if not _up_to_date(profile):
         say(f"{folder.relative_to(home())}: profile, data or code are new or changed")
-        settled = _settled(profile).to_yaml()
-        if (folder / report.PROFILE).is_file() and (folder / report.PROFILE).read_text(encoding="utf-8") != settled:
+        if (folder / report.PROFILE).is_file() and not _is_of(folder, profile):
             for name in OF_PROFILE:  # until this run has its own, what the last one found is no result of this profile
                 (folder / name).unlink(missing_ok=True)
-        write_text_atomic(folder / report.PROFILE, settled)
+        write_text_atomic(folder / report.PROFILE, _settled(profile).to_yaml())
         write_text_atomic(folder / INPUTS, _inputs(profile))
     elif (folder / "report.html").is_file() and (lost := lacks(profile)):
         say(f"{folder.relative_to(home())} lacks {names(lost, 3)}: making it again")
@@ -229,6 +228,16 @@ def _settled(profile: Profile) -> Profile:
     """The profile with what this machine decides: nodes of a cluster may differ, and must not make their own models."""
     precision = machine.precision(profile.backbone.precision)
     return profile.model_copy(update={"backbone": profile.backbone.model_copy(update={"precision": precision})})
+
+
+def _is_of(folder: Path, profile: Profile) -> bool:
+    """Whether the profile that a run has asks for the same results."""
+    said = {"resources", "description"}  # change nothing that is made
+    try:
+        there = load_profile(folder / report.PROFILE)
+    except UserError:  # of another version
+        return False
+    return all(a == b for a, b in [[_settled(one).model_dump(exclude=said) for one in (there, profile)]])
 
 
 def _inputs(profile: Profile) -> str:

@@ -333,6 +333,8 @@ def _corpus_address(profile: Profile) -> tuple[str, str, dict]:
         "folds": profile.evaluation.folds,
         "files": _user_files(part.path),
     }
+    if part.name == "folder":
+        key["clean"] = 2  # of `text.clean`, by which a user's texts are kept
     return CORPORA, f"{part.name}-{part.language}", key
 
 

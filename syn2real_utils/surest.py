@@ -4,7 +4,7 @@ The selector `entropy` of a profile (selectors.py) does the same on the clips of
 against the oracle.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,6 @@ from syn2real_utils.backbones.clips import Clips
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import Profile
 from syn2real_utils.store import Artifact, sha256
-from syn2real_utils.transcripts import find_clips
 from syn2real_utils.vectorpick import Scaling
 
 
@@ -36,9 +35,9 @@ def choose_lam(profile: Profile, base: Artifact, vector: tuple[Path, str], clips
     return Scaling(lam, f"where the model is surest of the {len(clips)} clips of --unlabelled (entropy a token)")
 
 
-def shared(clips: Sequence[str], devel: Path) -> int:
-    """How many of the clips lie in another folder too, whatever they are called there."""
-    there = {sha256(Path(clip)) for clip in find_clips(devel.expanduser())}
+def shared(clips: Sequence[str], proving: Iterable[str]) -> int:
+    """How many of the clips are among those that prove the model, whatever they are called there."""
+    there = {sha256(Path(clip)) for clip in proving}
     return sum(sha256(Path(clip)) in there for clip in clips)
 
 

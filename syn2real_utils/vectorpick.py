@@ -9,6 +9,7 @@ from syn2real_utils import checkpoints, parameters, ready, stages
 from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import Lineage
+from syn2real_utils.origins import of_speech, origin
 from syn2real_utils.parameters import MismatchError
 from syn2real_utils.progress import say
 from syn2real_utils.readyruns import data_of
@@ -55,8 +56,9 @@ class PlainVector:
     @property
     def data(self) -> tuple[Data, ...]:
         """The recordings and the TTS engine that it is made of."""
-        corpus = (self.lineage.corpus or "").rpartition("-")[0] or "recordings of an unknown corpus"
-        return tuple(data_of(name) for name in (corpus, self.tts) if name)
+        corpus, _, language = (self.lineage.corpus or "").rpartition("-")
+        made_of = [of_speech(corpus or "recordings of an unknown corpus", language)]
+        return tuple(data_of(part) for part in [*made_of, *([origin(self.tts)] if self.tts else [])])
 
     def load(self) -> TaskVector:
         """The vector."""

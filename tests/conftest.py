@@ -1,5 +1,6 @@
 """What tests share: the checkout's own store, so that weights and speech are fetched once."""
 
+import gc
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,12 @@ CLIPS = {  # per backbone
         "animals/birds/penguin_desc.ogg",
     ),
 }
+
+
+def pytest_collection_finish() -> None:
+    """What test modules import stays: the collection of garbage behind each fine-tune need not look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -158,5 +158,5 @@ def encoder(folder: Path) -> None:
     """The x-vector encoder of speechbrain at its own size, 4 million parameters, at random."""
     from speechbrain.lobes.models.Xvector import Xvector
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     save_file(Xvector(in_channels=24, lin_neurons=512).state_dict(), folder / "embedding_model.safetensors")

@@ -98,7 +98,7 @@ def test_two_tts_take_the_mean_of_their_vectors_and_what_is_made_hides_no_run(ru
         {key: tensor + 1 for key, tensor in load_state(tiny).items()}, other / "model.safetensors", {"format": "pt"}
     )
     assert not call(other, "of other weights", vector="auto").vectors
-    assert ready.how_to_make(str(other), "es") in capsys.readouterr().out, "with what was asked for"
+    assert ready.how_to_make(str(other), "es", ["pico"]) in capsys.readouterr().out, "with what was asked for"
 
 
 def test_low_rank_is_applied_and_its_card_says_so(run, tiny, home):  # noqa: F811

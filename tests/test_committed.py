@@ -105,16 +105,18 @@ def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
 def test_a_notebook_shows_what_is_committed_and_makes_no_model(reader, name, profile):
     shutil.copytree(ROOT / "notebooks", reader / "notebooks")
     (reader / "executed").mkdir()
-    killed = (
-        reader / "executed" / ".shown.4194304.partial.ipynb"
-    )  # the highest number that Linux gives a process is one less
+    # The highest number that Linux gives a process is one less.
+    killed = reader / "executed" / f".shown.{notebook.HOST}-4194304.partial.ipynb"
+    elsewhere = killed.with_name(".shown.another-4194304.partial.ipynb")
     killed.write_text("{")
+    elsewhere.write_text("{")
     out = notebook.execute(name, {"profile": profile}, reader / "executed" / "shown.ipynb")
     cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
     said = "".join("".join(part.get("text", "")) for cell in cells for part in cell.get("outputs", []))
     assert f"{profile}: no run here, so these are the committed rows" in said
     pictures = [part for cell in cells for part in cell.get("outputs", []) if "image/png" in part.get("data", {})]
     assert (pictures or name == "03") and not killed.exists()
+    assert elsewhere.exists(), "another machine may be writing it"
     assert not (reader / "runs").exists() and not (reader / "data").exists()
 
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from syn2real_utils import cli, doctor
+from syn2real_utils import cli, doctor, hubnames
 from syn2real_utils.backbones import sources
 from syn2real_utils.corpora import slurpfetch
 from syn2real_utils.needs import HUB, RELEASE
 from syn2real_utils.profile import load_profile
+from syn2real_utils.store import fingerprint
 from syn2real_utils.tts import snapshots
 from tests.conftest import ROOT
 
@@ -21,10 +22,13 @@ TTS = {
 }
 
 
-def have(root, *folders: str) -> None:
+def have(root, *folders: str, revision: str | None = None) -> None:
+    """Artifacts as if fetched from the hub, at the commit that is meant here or at another."""
     for folder in folders:
-        (root / f"{folder}-0123456789abcdef").mkdir(parents=True)
-        (root / f"{folder}-0123456789abcdef" / "done.json").write_text("{}")
+        key = {"revision": revision or hubnames.pinned(folder.replace("-", "/", 1))}
+        made = root / f"{folder}-{fingerprint(key)}"
+        made.mkdir(parents=True)
+        (made / "done.json").write_text(json.dumps({"key": key}))
 
 
 def test_a_paper_profile_lacks_exactly_these_parts(tmp_path):
@@ -47,6 +51,7 @@ def test_a_paper_profile_lacks_exactly_these_parts(tmp_path):
 
 def test_what_is_there_or_is_a_folder_of_the_users_is_not_lacking(tmp_path):
     have(tmp_path / sources.KIND, "openai-whisper-small")
+    have(tmp_path / snapshots.KIND, "suno-bark", revision="another commit")
     have(tmp_path / snapshots.KIND, "suno-bark-small", "microsoft-speecht5_hifigan")
     (model := tmp_path / "mine" / "spkrec-xvect-voxceleb").mkdir(parents=True)
     (tmp_path / "mine" / "config.json").write_text("{}")
@@ -54,7 +59,7 @@ def test_what_is_there_or_is_a_folder_of_the_users_is_not_lacking(tmp_path):
     settings = {"tts": tts, "corpus.source": "hub"}
     found = doctor.lacks(load_profile("paper-table1", settings), tmp_path, OFFLINE)
     assert [part["what"] for part in found["missing"]] == ["speech of SLURP", "bark: suno/bark"], (
-        "bark-small is another"
+        "bark-small is another model, and its own folder another commit"
     )
     have(tmp_path / snapshots.KIND, "suno-bark")
     have(tmp_path / "data/sources", "slurphub-en")

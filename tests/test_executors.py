@@ -1,6 +1,5 @@
 """Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
 
-import json
 import re
 from pathlib import Path
 
@@ -27,8 +26,13 @@ RESOURCES = {
 
 
 @pytest.mark.parametrize("name", ["5e-5", "007", "true", "a-run"])
-def test_a_name_that_could_be_a_number_stays_the_name(name):
-    assert parse_config([f"name={json.dumps([name])}"])["name"] == [name]
+def test_a_name_that_could_be_a_number_stays_the_name(name, monkeypatch):
+    called: list[list[str]] = []
+    monkeypatch.setattr(runs.signals, "call", lambda command, **rest: called.append(command))
+    runs.snakemake(load_profile("quickstart", {"name": name}), Executor(), [])
+    command = called[0]
+    told = [word for word in command[command.index("--config") + 1 :] if not word.startswith("--")]
+    assert parse_config(told)["name"] == [name]
 
 
 def project(folder: Path, monkeypatch) -> Path:

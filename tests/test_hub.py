@@ -55,6 +55,10 @@ def test_what_shall_be_private_does_not_go_where_all_can_read_it(there, run, hom
     assert there.repositories["me/tau"].at("main") == before and not there.repositories["me/tau"].private
     status, _, err = call(capsys, "vector", "publish", "made", "-o", "vectors/mine", "--private")
     assert status == 2 and "--private is for the repository of --push-to-hub" in err
+    status, _, err = call(
+        capsys, "vector", "publish", "made", "-o", "vectors/mine", "--push-to-hub", "me/tau", "--private"
+    )
+    assert status == 2 and "me/tau is there and public" in err
     assert not (home / "vectors" / "mine").exists(), "refused before anything is made"
 
 

@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from syn2real_utils import augmentation, checkpoints, modelcard, origins, report, results, speech, stages
+from syn2real_utils import augmentation, checkpoints, modelcard, origins, report, results, speech, stages, vectorpick
 from syn2real_utils.corpora.base import read_audiofolder
-from syn2real_utils.lineage import REAL
+from syn2real_utils.lineage import REAL, Lineage
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.stages import VectorSpec
 from syn2real_utils.tts import speakers
@@ -64,6 +64,10 @@ def test_a_language_a_model_and_voices_with_a_licence_of_their_own_say_so(home):
     assert origins.lines(origins.of_profile(italian, ["pico"])) == (
         "Whisper tiny.en MIT", "prompts of Asterisk CC-BY-3.0", "texts of the prompts of Asterisk CC-BY-3.0", PICO,
     )  # fmt: skip
+    plain = vectorpick.PlainVector(
+        home, Lineage(kind="vector", architecture="whisper", corpus="asterisk-it", tts="pico")
+    )
+    assert [part.licence for part in plain.data] == ["CC-BY-3.0", "Apache-2.0"]
     spoken = [{"name": "bark", "model": "someone/other-bark"}, {"name": "speecht5", "speakers": str(home)}]
     profile = profile_of(home, tts=spoken)
     said = origins.lines(origins.of_synthetic(profile, ["bark", "speecht5"]))

@@ -109,6 +109,8 @@ def test_overrides_are_read_as_yaml_and_checked():
         load_profile("quickstart", {"name.first": "x"})
     with pytest.raises(UserError, match="key 'training.early_stopping.patience' is missing"):
         load_profile("quickstart", {"training.early_stopping.steps": 5})
+    paper = load_profile("paper-fig4", {"resources.notebooks.06_cosine_heatmaps.minutes": 2880}).resources
+    assert paper.job("06_cosine_heatmaps").minutes == 2880 != paper.job("03_finetune").minutes, "one notebook alone"
     asked = load_profile("quickstart", {"resources.every.partition": "gpu", "resources.notebooks.03_finetune.gpus": 1})
     assert asked.resources.job("03_finetune").model_dump(include={"partition", "gpus"}) == {
         "partition": "gpu",

@@ -2,21 +2,26 @@
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from syn2real_utils import checkpoints, lora, origins, ready
+from syn2real_utils.corpora import asterisk, tuxpaint
 from syn2real_utils.errors import UserError
 from syn2real_utils.parameters import module_of
 from syn2real_utils.profile import load_profile
 from syn2real_utils.publish import Wanted, publish
 from syn2real_utils.statistics import changes_table
+from syn2real_utils.tts.kokoro import Kokoro
+from syn2real_utils.tts.pico import Pico
 from syn2real_utils.vectors import TaskVector
 from tests.made_run import DOMAINS, ENGINES, LAM, TARGETS, finished, vector_folder
 from tests.test_checkpoints import contents, make
@@ -187,11 +192,25 @@ def test_vectors_of_runs_and_published_ones_are_found(run, home, parent):
 
 def test_none_found_says_how_to_make_one(run, parent):
     assert ready.find(parent, "fr") == [] and ready.find("0" * 64, "es") == [] and ready.find(parent, "es", ["x"]) == []
-    said = ready.how_to_make("/my models/x", "fr")
+    said = ready.how_to_make("/my models/x y", "fr", ["pico", "kokoro"])
     assert (
-        "syn2real run quickstart --set name=mine --set backbone.name='/my models/x' --set corpus.language=fr\n" in said
+        "syn2real run quickstart --set name=tau-fr-x-y --set backbone.name='/my models/x y' --set corpus.language=fr "
+        "--set tts='[{name: pico}, {name: kokoro}]'\n" in said
     )
     assert "syn2real vector publish" in said and len(said.splitlines()) <= 3
+
+
+@pytest.mark.parametrize("language", ["de", "en", "es", "fr", "it", "pt"])
+def test_what_makes_a_vector_is_a_run_that_can_be_made(language):
+    """Of every language that an engine here speaks: the command's profile has speech in it, or asks for the user's own."""
+    engines = [engine.name for engine in (Kokoro, Pico) if language in engine.voices]
+    words = shlex.split(ready.how_to_make("base", language, engines).splitlines()[1])
+    assert words[:2] == ["syn2real", "run"]
+    settings = {key: yaml.safe_load(value) for key, value in (word.split("=", 1) for word in words[4::2])}
+    profile = load_profile(words[2], settings)
+    carried = {"tuxpaint": tuxpaint.LANGUAGES, "asterisk": asterisk.VOICES}.get(profile.corpus.name, ())
+    assert language in carried or (profile.corpus.name, settings["corpus.path"]) == ("folder", "FOLDER")
+    assert [part.name for part in profile.tts] == engines
 
 
 def test_a_vector_of_another_parent_is_refused_by_both_names(run, home, parent):

@@ -149,6 +149,7 @@ def test_every_rival_and_place_gives_rows_and_a_line_of_the_table(profile):
     asked = profile(
         **{
             "evaluation.protocol": "catalogue",  # one fold: half the models
+            "seeds": [0],
             "evaluation.rivals": [*TRAINED, "null-random", "wise-ft", "weight-average"],
             "evaluation.places": PLACES,
         }
@@ -166,7 +167,7 @@ def test_every_rival_and_place_gives_rows_and_a_line_of_the_table(profile):
         rows[rows.lam.isna()].model
     )
     table = versus.compare(utterances, rows, 50)
-    assert set(table.model) == models | {"adapted"} and set(table.seed) == {"all"}
+    assert set(table.model) == models | {"adapted"} and set(table.seed) == {0}
     for _, part in table.groupby(["target", "tts"]):
         lowest = min(part.wer.min(), part[part.baseline == "syn_target"].wer_baseline.iloc[0])
         assert (part.best == (part.wer == lowest)).all()
@@ -260,7 +261,7 @@ def test_the_switches_are_checked_before_anything_runs(profile):
 
 
 def test_a_profile_of_one_seed_trains_another_for_the_null_vector(profile):
-    alone = {"evaluation.rivals": ["null-seeds"], "seeds": [0]}
+    alone = {"evaluation.rivals": ["null-seeds"], "seeds": [0], "evaluation.protocol": "catalogue"}
     one, two = (rivals.rival_rows(profile(**(alone | more)), "animals") for more in ({}, {"seeds": [0, 1]}))
     two = two[two.seed == 0]
     assert list(one.hypothesis) == list(two.hypothesis) and list(one.lam) == list(two.lam), "seed 1 is the other one"
@@ -290,6 +291,8 @@ def rows_of_rivals() -> pd.DataFrame:
 def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     table = versus.compare(made.utterances(), rows_of_rivals, 200)
     assert set(table[table.best].model) == {"right"}
+    both = [pd.concat([rows, rows.assign(seed=1)]) for rows in (made.utterances(), rows_of_rivals)]
+    assert set(versus.compare(*both, 50).seed) == {"all"}, "seeds are pooled"
     worse = made.utterances().assign(errors=lambda rows: rows.errors + 9 * (rows.model == "adapted"))
     assert not versus.compare(worse, rows_of_rivals.assign(errors=9), 50).best.any(), "none is better than syn_target"
     right = table[(table.model == "right") & (table.baseline == "adapted")]

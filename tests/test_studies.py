@@ -91,6 +91,7 @@ def profile_of(home: Path, **settings: object) -> Profile:
         "evaluation.source_counts": [1, 2],
         "evaluation.source_orders": 2,
         "evaluation.bootstrap_samples": 100,
+        "threads": 1,
     }
     return load_profile("quickstart", values | settings)
 

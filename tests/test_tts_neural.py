@@ -185,6 +185,9 @@ def test_speakers_of_a_folder_speak(with_encoder, tmp_path):
     found = speakers.from_clips(speakers.clips_of_folder(tmp_path / "clips"), Store(tmp_path), str(with_encoder))
     own = TtsPart(name="speecht5", model=str(with_encoder), speakers=str(found.path))
     table = speakers.load(own, Store(tmp_path))
+    made_tts.encoder(tmp_path / "other" / "spkrec-xvect-voxceleb")
+    again = speakers.from_clips(speakers.clips_of_folder(tmp_path / "clips"), Store(tmp_path), str(tmp_path / "other"))
+    assert again.fingerprint != found.fingerprint, "another encoder hears other x-vectors"
     assert {name: rows.shape for name, rows in table.items()} == {"anna": (2, 512), "bert": (2, 512)}
     assert np.allclose(np.linalg.norm(table["anna"], axis=1), 1, atol=1e-5)
     assert np.linalg.norm(table["anna"][0] - table["bert"][0]) > np.linalg.norm(table["anna"][0] - table["anna"][1])

@@ -261,9 +261,14 @@ class Whisper:
                     f"{self.folder.name} does not know the language '{self.language}': it knows {names(k.strip('<|>') for k in languages)}"
                 )
             middle = [languages[f"<|{self.language}|>"], self.settings["task_to_id"]["transcribe"]]
-        elif self.language != "en":
+        elif self.language != "en" and "is_multilingual" in self.settings:
             raise UserError(
                 f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
+            )
+        elif self.language != "en":
+            raise UserError(
+                f"generation_config.json of {self.folder.name} does not say which languages it knows: expected is_multilingual, "
+                "lang_to_id and task_to_id; take that file from the Whisper that it was fine-tuned from"
             )
         return [start, *middle, self.tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
 

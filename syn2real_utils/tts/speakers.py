@@ -93,9 +93,10 @@ def from_clips(
             taken[speaker] = long
     if not taken:
         raise UserError(f"no speaker has a clip of {SHORTEST:g} s or more to compute an x-vector from")
+    own = snapshots.given(snapshots.XVECTOR, ENCODER_FILE, model)  # whose weights may be others
     key = {
         "version": 1,
-        "encoder": snapshots.XVECTOR,
+        "encoder": sha256(own / ENCODER_FILE) if own else snapshots.XVECTOR,
         "clips": {speaker: [sha256(Path(path)) for path in paths] for speaker, paths in taken.items()},
     }
 
