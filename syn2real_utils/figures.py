@@ -80,7 +80,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def lam_curves(wer: pd.DataFrame, lam: pd.DataFrame) -> Figure:
-    """WER of `adapted` over lam with its interval, one facet per target and TTS; chosen lam and oracle are marked.
+    """WER of `adapted` over lam with its interval, one facet per target and TTS; chosen lam and lowest point are marked.
 
     Args:
         wer: tables/wer.csv.
@@ -233,15 +233,15 @@ def _curve(ax: Axes, model: str, points: pd.DataFrame, marks: pd.DataFrame, name
     colour = COLOURS[model]
     ax.fill_between(points.lam, points.ci_low, points.ci_high, color=colour, alpha=0.13, linewidth=0)
     ax.plot(points.lam, points.wer, color=colour, linewidth=1.8, marker="o", markersize=2.5, zorder=4, clip_on=False)
-    oracle, chosen = [float(points.lam.iloc[int(np.argmin(points.wer))])], sorted(set(marks.lam_chosen.dropna()))
-    for lams, face, label, side, size in ((oracle, "white", "oracle", -1, 9.0), (chosen, colour, "chosen", 1, 5.5)):
+    lowest, chosen = [float(points.lam.iloc[int(np.argmin(points.wer))])], sorted(set(marks.lam_chosen.dropna()))
+    for lams, face, label, side, size in ((lowest, "white", "lowest", -1, 9.0), (chosen, colour, "chosen", 1, 5.5)):
         if not lams:  # pooled rows have none; an empty line would be laid out at the figure's corner
             continue
         heights = np.interp(lams, points.lam, points.wer)
         ax.plot(lams, heights, "o", markersize=size, markerfacecolor=face, markeredgecolor=colour, markeredgewidth=1.6,
                 zorder=5, clip_on=False)  # fmt: skip
-        if named and len(lams) == 1 and not (label == "oracle" and oracle == chosen):
-            text = "chosen = oracle" if oracle == chosen else label
+        if named and len(lams) == 1 and not (label == "lowest" and lowest == chosen):
+            text = "chosen = lowest" if lowest == chosen else label
             _beside(ax, text, (lams[0], heights[0]), colour, side)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from syn2real_utils import checkpoints, plan
+from syn2real_utils import checkpoints, machine, plan
 from syn2real_utils.backbones import sources
 from syn2real_utils.profile import TrainingPart
 
@@ -63,7 +63,7 @@ class Estimate:
         minutes = max(round(self.minutes), 1)
         time = f"{minutes} minute{'s' * (minutes > 1)}" if minutes < 120 else f"{self.minutes / 60:.0f} hours"
         disk = f"{self.megabytes:.0f} MB" if self.megabytes < 10_000 else f"{self.megabytes / 1000:.0f} GB"
-        return f"estimate: {self.clips} clips to speak, about {time} without a GPU{self.more}, {disk} of disk; what is in the store is not made again"
+        return f"estimate: {self.clips} clips to speak, about {time} without a GPU{machine.slower()}{self.more}, {disk} of disk; what is in the store is not made again"
 
 
 def estimate(

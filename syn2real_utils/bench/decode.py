@@ -31,7 +31,7 @@ def measure() -> Measured:
     peers, heard_by = [], {}
     with tempfile.TemporaryDirectory(prefix="syn2real-") as work:
         for name in GOALS:
-            heard = transcribe_with(name, _form(name, folder, Path(work)), list(rows.path), language)
+            heard = transcribe_with(name, _form(name, folder, Path(work)), list(rows.path), language, warm=True)
             check_equal("clips", len(texts), len(heard.texts))
             peers.append(Side(name, heard.seconds / len(rows), more={"wer": material.wer(rows, heard.texts)}))
             heard_by[name] = heard.texts

@@ -40,7 +40,7 @@ class Heard:
     loading: float  # seconds
 
 
-def transcribe_with(runtime: str, model: Path, clips: Sequence[Path | str], language: str) -> Heard:
+def transcribe_with(runtime: str, model: Path, clips: Sequence[Path | str], language: str, warm: bool = False) -> Heard:
     """Transcribe clips with a runtime.
 
     Args:
@@ -48,6 +48,7 @@ def transcribe_with(runtime: str, model: Path, clips: Sequence[Path | str], lang
         model: what it opens: a `save_pretrained` folder, or what `exports.export` wrote for ctranslate2 or ggml.
         clips: audio files of at most 30 s.
         language: ISO 639-1.
+        warm: hear the first clip once before time is taken.
 
     Raises:
         UserError: no such runtime, it is not installed, or there is no model.
@@ -61,6 +62,8 @@ def transcribe_with(runtime: str, model: Path, clips: Sequence[Path | str], lang
     try:
         start = time.perf_counter()
         hear = RUNTIMES[runtime](model, language)
+        if warm:
+            hear(waves[0])
         loaded = time.perf_counter()
         texts = [hear(wave).strip() for wave in waves]
         return Heard(texts, time.perf_counter() - loaded, loaded - start)

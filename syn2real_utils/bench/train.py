@@ -13,7 +13,7 @@ from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallba
 
 from syn2real_utils.backbones.whisper import Example, Whisper
 from syn2real_utils.bench import material
-from syn2real_utils.bench.base import Goal, Measured, Side
+from syn2real_utils.bench.base import Goal, Measured, Side, check_equal
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import say
 from syn2real_utils.training import finetune, save
@@ -39,6 +39,7 @@ def measure() -> Measured:
             Path(folder) / "stock",
             steps,
         )
+        check_equal("steps and epochs", ours.more["steps and epochs"], stock.more["steps and epochs"])
         found = {
             "ours": _wer(asr, Path(folder) / "ours", test, full=False),
             "ours at 30 s": _wer(asr, Path(folder) / "ours", test, full=True),
@@ -63,13 +64,14 @@ def measure() -> Measured:
 
 
 class _Clock(TrainerCallback):
-    """When training began and ended."""
+    """When training began and ended, and how far it got."""
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.start = time.perf_counter()
 
     def on_train_end(self, args, state, control, **kwargs):
         self.seconds = time.perf_counter() - self.start
+        self.done = (state.global_step, round(state.epoch, 3))
 
 
 def _side(name: str, work: Callable[[Path, _Clock], None], into: Path, steps: int) -> Side:
@@ -78,7 +80,9 @@ def _side(name: str, work: Callable[[Path, _Clock], None], into: Path, steps: in
     clock, start = _Clock(), time.perf_counter()
     work(into, clock)
     whole = time.perf_counter() - start
-    side = Side(name, clock.seconds / steps / BATCH, more={"features, loading and saving": whole - clock.seconds})
+    check_equal("steps", steps, clock.done[0])
+    more = {"features, loading and saving": whole - clock.seconds, "steps and epochs": clock.done}
+    side = Side(name, clock.seconds / steps / BATCH, more=more)
     say(f"  {side.seconds:.3f} s for a clip and step")
     gc.collect()
     return side

@@ -154,8 +154,9 @@ def _measure(folder: Path, packages: Path) -> Measured:
         cp_disk, whole_disk = (_side(name, folder, base, tau, durable=True) for name in ("cp", "whole"))
         _rounds([cp, whole, core, cp_disk, whole_disk], packages)
         recipe = _recipe(folder / "linear.json", base, real, syn)
-        merge = [sys.executable, "-c", LINEAR, recipe, folder / "theirs", "--quiet"]
-        linear = Turns(merge, folder / "theirs", [base, real, syn], PEER_ROUNDS)
+        theirs = Path(quick) / "theirs"  # where `whole` writes too
+        merge = [sys.executable, "-c", LINEAR, recipe, theirs, "--quiet"]
+        linear = Turns(merge, theirs, [base, real, syn], PEER_ROUNDS)
         _turn(whole, packages)  # its output is compared
         _rounds([linear], packages)
         work = _compare(whole.out, linear.out, base, real, syn)
