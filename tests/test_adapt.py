@@ -212,11 +212,10 @@ def test_clips_without_transcripts_choose_lam(tiny, home, monkeypatch, capsys):
         heard = asr.hear(asr.load(home / f"moved{lam}"), waves, 16)
         entropy[lam] = sum(one.entropy for one in heard) / sum(one.tokens for one in heard)
     assert vector.norm() > 0 and found.lam == min(entropy, key=lambda lam: (round(entropy[lam], 4), lam))
-    devel = clips(home, "proof", SAID, 0)
+    devel = clips(home, "proof", SAID, 9)
     shutil.copyfile(devel / "0.wav", folder / "also.wav")
-    shutil.copyfile(
-        folder / "1.wav", devel / "unlisted.wav"
-    )  # in its folder, but not in its metadata: it proves nothing
+    # In the folder of --devel, but not in its metadata.csv: it proves nothing.
+    shutil.copyfile(folder / "1.wav", devel / "unlisted.wav")
     both = call(tiny, "proved", vector=tau, unlabelled=folder, devel=devel)
     assert "; 1 of them prove it too, which may flatter it" in both.lam_how
     (folder / "also.wav").unlink()

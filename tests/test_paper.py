@@ -12,7 +12,7 @@ import soundfile
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration, pipeline
 
-from syn2real_utils import cli, papertables, report, runs, stages, stopping
+from syn2real_utils import cli, papertables, report, stages, stopping
 from syn2real_utils.backbones import sources
 from syn2real_utils.errors import UserError
 from syn2real_utils.lineage import REAL, read_lineage
@@ -20,6 +20,7 @@ from syn2real_utils.profile import EarlyStoppingPart, Profile, load_profile
 from syn2real_utils.rawscoring import raw_wer
 from tests import made, made_ctc, made_tts, slurp_fixture
 from tests.conftest import ROOT
+from tests.executing import executed
 
 TARGETS = ["cooking", "music"]
 
@@ -76,14 +77,12 @@ def small(home: Path, backbone: str = "whisper", table: str = "paper-table1", **
 
 @pytest.fixture(scope="module")
 def run(home) -> Path:
-    """All notebooks of the run with Whisper, through the workflow."""
-    runs.run(small(home))
-    return home / "runs" / "mini-whisper"
+    """All notebooks of the run with Whisper."""
+    return executed(small(home), home)
 
 
 @pytest.mark.real
 def test_a_run_has_every_table_and_names_what_chose_lam(run, home):
-    assert runs.lacks(small(home)) == [], "every notebook, table and figure, and the report"
     rows = report.read(run, "utterances")
     assert set(rows.protocol) == {"paper"} and set(rows.target) == set(TARGETS)
     chosen = rows[rows.model == "adapted"].lam_source
@@ -160,9 +159,8 @@ def test_a_conformer_goes_through_every_notebook_to_its_table(home):
         **settings,
         **{"tts": [{"name": "speecht5", "model": str(home / "speecht5")}]},
     )
-    said = runs.run(profile)
-    assert "music" in said and runs.lacks(profile) == []
-    folder = home / "runs" / "mini-conformer"
+    folder = executed(profile, home)
+    assert "music" in report.summary(folder)
     text = (folder / "tables" / "results.md").read_text()
     assert "Wav2Vec2-Conformer" in text and "not run" in text
     (model,) = (folder / "models").iterdir()
