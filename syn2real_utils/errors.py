@@ -36,7 +36,7 @@ def user_errors() -> set[str]:
 def disk_full(error: BaseException) -> bool:
     """Whether an error says that no space is left on the disk, or none that this user may fill, in whatever type a library raises it."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
-        said in str(error) for said in ("No space left", "os error 28")
+        said in str(error) for said in ("No space left", "os error 28", "quota exceeded", "os error 122")
     )
 
 

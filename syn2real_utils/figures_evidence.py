@@ -28,6 +28,7 @@ PLANE_NOTE = (
 )
 INSIDE = ("front-end", "embeddings")  # what lies before the first layer; the last norm lies behind the last
 IN, OUT = -1.0, np.inf
+STAGES = {"encoder": 1, "decoder": 2, "lm_head": 2}  # any other module lies before the encoder
 KINDS = ("attention", "feed-forward", "norms", "front-end", "embeddings")
 
 
@@ -78,7 +79,7 @@ def _family(rows: pd.DataFrame) -> str:
 def norms(table: pd.DataFrame) -> Figure:
     """Length of tau by depth and kind of parameter, relative to the weights, and its cosine with syn_target - pretrained.
 
-    in, out: what lies before the first layer (front-end, embeddings) and behind the last (a norm).
+    in, out: what lies before the first layer (front-end, embeddings) and behind the last (a norm, the head of a CTC model).
 
     Args:
         table: tables/norms.csv.
@@ -86,7 +87,7 @@ def norms(table: pd.DataFrame) -> Figure:
     if table.layer.isna().all():
         raise UserError("tables/norms.csv has no layers: expected a model with encoder and decoder layers")
     rows = table[table.module != "all"]
-    first = (rows.kind.isin(INSIDE) & (rows.module != "lm_head")) | rows.module.str.startswith("feature")
+    first = (rows.kind.isin(INSIDE) & (rows.module != "lm_head")) | ~rows.module.isin(STAGES)
     outside = pd.Series(np.where(first, IN, OUT), index=rows.index)
     # From models layers come as integers, which know no infinity.
     rows = rows.assign(layer=rows.layer.astype(float).fillna(outside))
@@ -118,7 +119,8 @@ def norms(table: pd.DataFrame) -> Figure:
             line[0].set_title(f"{target}, {tts}")
         handles, labels = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
-        note = f"in: front end and embeddings; out: the last norm. Seed {names(sorted(rows.seed.unique()))}."
+        head = ", and the head" if (rows.module == "lm_head").any() else ""
+        note = f"in: front end and embeddings; out: the last norm{head}. Seed {names(sorted(rows.seed.unique()))}."
         figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
         plt.close(figure)
     return figure
@@ -167,12 +169,8 @@ def _change(ax: Axes, height: int, row: pd.Series) -> None:
 def _depth(part: pd.DataFrame) -> dict[tuple[str, float], int]:
     """(module, layer) -> place on the axis: what the encoder begins with, its layers and its end, then the decoder's."""
     pairs = part[["module", "layer"]].drop_duplicates()
-    keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (_stage(pair[0]), pair[1]))
+    keys = sorted(pairs.itertuples(index=False, name=None), key=lambda pair: (STAGES.get(pair[0], 0), pair[1]))
     return {key: place for place, key in enumerate(keys)}
-
-
-def _stage(module: str) -> int:
-    return 0 if module.startswith("feature") else 1 if module == "encoder" else 2
 
 
 def _place(module: str, layer: float) -> str:

@@ -30,7 +30,6 @@ def about() -> dict[str, object]:
         "commit": commit(),
         "machine": f"{cpu()}, {os.cpu_count()} cores, {memory_gb():.0f} GB of memory",
         "GPU": gpu() or "none",
-        "computes in": precision("auto"),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "packages": _packages(),
     }
@@ -79,11 +78,11 @@ def precision(wanted: Literal["auto", "float32", "bfloat16"]) -> Precision:
     return "bfloat16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "float32"
 
 
-def slower() -> str:
-    """What an estimate of hours, which stands for processors with bfloat16 instructions, leaves out here; "" where nothing."""
-    if torch.cuda.is_available() or precision("auto") == "bfloat16":
+def slower(wanted: Literal["auto", "float32", "bfloat16"] = "auto") -> str:
+    """What to say beside an estimate of hours, which is of processors that compute in bfloat16; "" where it holds."""
+    if torch.cuda.is_available() or precision(wanted) == "bfloat16":
         return ""
-    return " with bfloat16 instructions, which this machine lacks: expect three to five times as long"
+    return " (measured in bfloat16; in float32, as here, expect three to five times as long)"
 
 
 def keep_memory() -> None:

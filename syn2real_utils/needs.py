@@ -30,7 +30,7 @@ class Need:
     megabytes: int | None  # None: not known here
     kind: str  # folder of the store
     label: str  # start of its name there
-    revision: str | None = None  # commit of the hub that it must be; None: any
+    revision: str | None = None  # of the hub: the commit that is asked for; None: the newest
 
     @property
     def stated(self) -> bool:
@@ -45,7 +45,7 @@ class Need:
 
     def _is(self, artifact: Artifact) -> bool:
         try:
-            return self.revision in (None, artifact.key().get("revision"))
+            return self.source != HUB or artifact.key().get("revision") == self.revision
         except (ValueError, KeyError, TypeError, AttributeError):  # what a damaged done.json raises
             return False
 

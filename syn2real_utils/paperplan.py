@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import extras, needs, plan
+from syn2real_utils import extras, machine, needs, plan
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, TrainingPart
 
@@ -102,7 +102,7 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """For people."""
-        hours = self.hours()
+        hours, slower = self.hours(), machine.slower() if self.speed is CPU else ""
         parts = ", ".join(f"{name} {value:.1f}" for name, value in hours.items() if name != "all")
         spoken = ", ".join(f"{clips:,} by {tts}" for tts, clips in self.spoken.items())
         return [
@@ -110,7 +110,7 @@ class Estimate:
             f"  clips to speak   {spoken}",
             f"  fine-tunes       {self.models:,} models, {self.steps:,} steps ({self.steps_at_most:,} at most)",
             f"  transcripts      {self.decoded:,}, and {self.judged:,} for early stopping",
-            f"  hours            {hours['all']:.{int(hours['all'] < 10)}f} on {self.speed.machine} ({parts})",
+            f"  hours            {hours['all']:.{int(hours['all'] < 10)}f} on {self.speed.machine} ({parts}){slower}",
             f"  disk             {self.gigabytes():.0f} GB: {self.models:,} models and {self.moved:,} folders of their size (vectors, "
             f"adapted models in the store and in the run), speech, and {self.fetched:.0f} GB that are fetched",
             *(f"  assumed: {line}" for line in self.assumptions),

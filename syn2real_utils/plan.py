@@ -64,7 +64,7 @@ class Plan:
         decoded = self.decoded + self.decoded_full
         return (
             f"from nothing: {spoken}; {self.models} models from {self.trained:.0f} clips; {decoded} transcripts; about "
-            f"{self.hours:.1f} hours on two cores{machine.slower()}{unmeasured(self.spoken)}, {self.gigabytes:.0f} GB of disk (Whisper base; what is in the store already is not made again)"
+            f"{self.hours:.1f} hours on two cores{unmeasured(self.spoken)}{machine.slower()}, {self.gigabytes:.0f} GB of disk (Whisper base; what is in the store already is not made again)"
         )
 
 

@@ -80,7 +80,7 @@ def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
     """What to say where no vector was found for these weights, this language and these TTS engines."""
     profile, speech = _carried(language)
     own = {
-        "name": "tau-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{language}-{Path(backbone).name}"),  # no run of the user's
+        "name": "tau-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join([language, Path(backbone).name, *tts])),
         "backbone.name": backbone,
         "corpus.language": language,
         "tts": f"[{', '.join(f'{{name: {name}}}' for name in tts)}]",
@@ -88,7 +88,11 @@ def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
     settings = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in (own | speech).items())
     return (
         f"no ready vector: real speech of other domains makes one, such as\n  syn2real run {profile} {settings}\n"
-        + ("where FOLDER is an AudioFolder with three domains or more, see data/README.md. " if speech else "")
+        + (
+            "where FOLDER is an AudioFolder with three domains or more, and DOMAIN one of them: see data/README.md. "
+            if speech
+            else ""
+        )
         + f"'syn2real vector publish RUN -o {PLACE}/NAME' then makes a folder of it that can be carried to another machine"
     )
 

@@ -232,12 +232,12 @@ def _settled(profile: Profile) -> Profile:
 
 def _is_of(folder: Path, profile: Profile) -> bool:
     """Whether the profile that a run has asks for the same results."""
-    said = {"resources", "description"}  # change nothing that is made
+    beside = {"resources", "description"}  # change nothing that is made
     try:
         there = load_profile(folder / report.PROFILE)
     except UserError:  # of another version
         return False
-    return all(a == b for a, b in [[_settled(one).model_dump(exclude=said) for one in (there, profile)]])
+    return _settled(there).model_dump(exclude=beside) == _settled(profile).model_dump(exclude=beside)
 
 
 def _inputs(profile: Profile) -> str:

@@ -6,7 +6,6 @@ others run while it reads, writes and computes.
 """
 
 import contextlib
-import errno
 import json
 import mmap
 import os
@@ -22,7 +21,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from syn2real_utils.errors import UserError, names
+from syn2real_utils.errors import UserError, disk_full, names
 from syn2real_utils.progress import track
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
@@ -262,7 +261,7 @@ def published(
         yield partial
         _put(partial, out)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if disk_full(error):
             raise UserError(f"no space left on the disk while making {out}: free some and call again") from error
         raise UserError(f"cannot make {out}: {error}") from error
     finally:

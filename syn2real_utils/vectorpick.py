@@ -58,7 +58,7 @@ class PlainVector:
         """The recordings and the TTS engine that it is made of."""
         corpus, _, language = (self.lineage.corpus or "").rpartition("-")
         made_of = [of_speech(corpus or "recordings of an unknown corpus", language)]
-        return tuple(data_of(part) for part in [*made_of, *([origin(self.tts)] if self.tts else [])])
+        return tuple(data_of(part) for part in made_of + ([origin(self.tts)] if self.tts else []))
 
     def load(self) -> TaskVector:
         """The vector."""

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from syn2real_utils import geometry
+from syn2real_utils import geometry, machine, paperplan, recipe
 from syn2real_utils.parameters import MismatchError
-from syn2real_utils.plan import plan
+from syn2real_utils.plan import Plan, plan
 from syn2real_utils.profile import load_profile
 from syn2real_utils.vectors import TaskVector
 from tests.conftest import ROOT
@@ -91,4 +91,15 @@ def test_plan_counts_the_work():
     assert 0 < found.hours < 1 and "17 models" in found.line() and "not measured" not in found.line()
     more = replace(found, spoken=found.spoken | {"bark": 14})
     assert more.hours == found.hours
-    assert "hours on two cores and the time that bark speaks, not measured here, " in more.line()
+    assert "hours on two cores and the time that bark speaks, not measured here" in more.line()
+
+
+def test_estimates_say_where_they_do_not_hold(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = []
+    for precision in ("bfloat16", "float32"):
+        monkeypatch.setattr(machine, "precision", lambda wanted, own=precision: own)
+        paper = paperplan.estimate(load_profile("paper-table2"), 1)
+        lines.append([Plan().line(), recipe.Estimate(5, 1, 9).line(), "\n".join(paper.lines())])
+    assert ["times as long" in line for line in lines[0]] == [False] * 3
+    assert ["times as long" in line for line in lines[1]] == [True, True, paper.speed is paperplan.CPU]

@@ -194,14 +194,14 @@ def test_none_found_says_how_to_make_one(run, parent):
     assert ready.find(parent, "fr") == [] and ready.find("0" * 64, "es") == [] and ready.find(parent, "es", ["x"]) == []
     said = ready.how_to_make("/my models/x y", "fr", ["pico", "kokoro"])
     assert (
-        "syn2real run quickstart --set name=tau-fr-x-y --set backbone.name='/my models/x y' --set corpus.language=fr "
+        "syn2real run quickstart --set name=tau-fr-x-y-pico-kokoro --set backbone.name='/my models/x y' --set corpus.language=fr "
         "--set tts='[{name: pico}, {name: kokoro}]'\n" in said
     )
     assert "syn2real vector publish" in said and len(said.splitlines()) <= 3
 
 
 @pytest.mark.parametrize("language", ["de", "en", "es", "fr", "it", "pt"])
-def test_what_makes_a_vector_is_a_run_that_can_be_made(language):
+def test_the_run_that_makes_a_vector_has_speech_of_the_language(language):
     """Of every language that an engine here speaks: the command's profile has speech in it, or asks for the user's own."""
     engines = [engine.name for engine in (Kokoro, Pico) if language in engine.voices]
     words = shlex.split(ready.how_to_make("base", language, engines).splitlines()[1])

@@ -313,6 +313,22 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     assert set(shown["verdict, rival"]) <= {"better", "not significant"} and "better" in set(shown["verdict, rival"])
 
 
+def test_depth_begins_with_what_lies_before_the_encoder_and_ends_with_the_head():
+    modules = ["lm_head", "encoder", "feature_projection", "encoder", "wav2vec2_conformer"]
+    part = pd.DataFrame(
+        {"module": modules, "layer": [figures_evidence.OUT, 1.0, figures_evidence.IN, 0.0, figures_evidence.IN]}
+    )
+    order = figures_evidence._depth(part)
+    assert [module for module, _ in order] == [
+        "feature_projection",
+        "wav2vec2_conformer",
+        "encoder",
+        "encoder",
+        "lm_head",
+    ]
+    assert list(order.values()) == list(range(5))
+
+
 @pytest.mark.filterwarnings("error:constrained_layout not applied")
 def test_figures_and_tables_are_made_from_the_csv_alone(rows_of_rivals, tmp_path):
     asked = {

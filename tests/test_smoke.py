@@ -204,7 +204,7 @@ def test_what_a_cluster_is_asked_for_changes_nothing_that_is_made(killed, monkey
     assert runs.preview(profile).text().startswith("jobs: none, everything is up to date")
 
 
-def test_a_run_without_the_kill_gives_the_same_bytes(run, tmp_path, monkeypatch):
+def test_what_the_killed_run_made_has_the_bytes_that_another_process_makes(run, tmp_path, monkeypatch):
     """The models near the kill, and what one fold of the target was heard with, made by another process from nothing."""
     monkeypatch.setenv("SYN2REAL_HOME", str(home(tmp_path)))
     for name in ("corpora", "synthetic"):  # their bytes have tests of their own

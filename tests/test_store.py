@@ -53,9 +53,17 @@ def test_bad_input_leaves_no_trace(tmp_path):
     assert not [p for p in (tmp_path / "kind").iterdir() if p.is_dir()]
 
 
-def test_full_disk_is_one_clear_line(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        RuntimeError("I/O error: Disk quota exceeded (os error 122)"),
+    ],
+)
+def test_full_disk_is_one_clear_line(tmp_path, error):
     def full(into: Path) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     with pytest.raises(UserError, match="no space left on the disk while making .*label.*: free some and call again"):
         Store(tmp_path).build("kind", "label", KEY, full)

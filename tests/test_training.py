@@ -43,6 +43,19 @@ def tiny(base, tmp_path_factory) -> Whisper:
     return Whisper(folder, "es", PART)
 
 
+def test_a_whisper_that_does_not_say_which_languages_it_knows_is_told_so(tiny, tmp_path):
+    folder = shutil.copytree(tiny.folder, tmp_path / "old")
+    file = folder / "generation_config.json"
+    settings = json.loads(file.read_text())
+    for lost in ("is_multilingual", "lang_to_id", "task_to_id"):
+        file.write_text(json.dumps({key: value for key, value in settings.items() if key != lost}))
+        if lost == "is_multilingual":  # which its vocabulary tells
+            assert Whisper(folder, "es", PART).prompt == tiny.prompt
+            continue
+        with pytest.raises(UserError, match="generation_config.json of old does not say which languages it knows"):
+            Whisper(folder, "es", PART)
+
+
 def tone(folder: Path, seconds: float, pitch: int = 300) -> Path:
     wave = 0.3 * np.sin(2 * np.pi * pitch * np.arange(int(seconds * 16_000)) / 16_000)
     audio.write(folder / f"{pitch}.wav", wave.astype(np.float32))

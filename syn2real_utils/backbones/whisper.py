@@ -22,6 +22,7 @@ from syn2real_utils import audio, machine, pickles
 from syn2real_utils.backbones.base import IGNORED, LONGEST, Batch, Example, Heard, check_finite, read_clip
 from syn2real_utils.backbones.clips import lengths, lengths_of
 from syn2real_utils.backbones.context import hear, positions, short_context, stack
+from syn2real_utils.backbones.ctranslate2 import MULTILINGUAL_VOCABULARY
 from syn2real_utils.backbones.decoding import Rules, greedy
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.backbones.projection import labelled_only
@@ -255,20 +256,22 @@ class Whisper:
         start = self.tokenizer.convert_tokens_to_ids("<|startoftranscript|>")
         languages = self.settings.get("lang_to_id") or {}
         middle = []
-        if self.settings.get("is_multilingual", False):
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        many = self.settings.get("is_multilingual", config["vocab_size"] >= MULTILINGUAL_VOCABULARY)
+        if many and not (languages and self.settings.get("task_to_id")):
+            raise UserError(
+                f"generation_config.json of {self.folder.name} does not say which languages it knows (is_multilingual, "
+                "lang_to_id, task_to_id): take that file from the Whisper that it was fine-tuned from"
+            )
+        if many:
             if f"<|{self.language}|>" not in languages:
                 raise UserError(
                     f"{self.folder.name} does not know the language '{self.language}': it knows {names(k.strip('<|>') for k in languages)}"
                 )
             middle = [languages[f"<|{self.language}|>"], self.settings["task_to_id"]["transcribe"]]
-        elif self.language != "en" and "is_multilingual" in self.settings:
-            raise UserError(
-                f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
-            )
         elif self.language != "en":
             raise UserError(
-                f"generation_config.json of {self.folder.name} does not say which languages it knows: expected is_multilingual, "
-                "lang_to_id and task_to_id; take that file from the Whisper that it was fine-tuned from"
+                f"{self.folder.name} knows only English, not '{self.language}': use a multilingual backbone such as base"
             )
         return [start, *middle, self.tokenizer.convert_tokens_to_ids("<|notimestamps|>")]
 

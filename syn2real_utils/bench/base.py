@@ -79,7 +79,7 @@ def run(name: str) -> dict[str, Any]:
         report = _report(found)
     else:
         report = {"parts": {part: _report(measured) for part, measured in found.items()}}
-    return {"bench": name} | report | {"about": machine.about()}
+    return {"bench": name} | report | {"about": machine.about() | {"computes in": machine.precision("auto")}}
 
 
 def _report(found: Measured) -> dict[str, Any]:

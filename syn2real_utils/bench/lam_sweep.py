@@ -21,7 +21,7 @@ from syn2real_utils.vectors import TaskVector
 
 CLIPS, BATCH = 48, 32
 GOAL = 30.0
-GATE = 1.0  # points of WER, over all lam
+GATE = 1.0  # points of WER
 CHECKED = (0.1, 0.5, 1.0)  # the lam at which both sides' weights are compared
 TOLERANCE = 1e-6  # absolute; both add in float32
 
@@ -42,14 +42,14 @@ def measure() -> Measured:
     for lam in CHECKED:
         _check_weights(base, real.path, syn.path, lam)
     wer = {lam: (material.wer(rows, texts[lam]), material.wer(rows, theirs[lam])) for lam in lams}
-    ours = Side("ours", took / len(lams), more={"wer": {lam: mine for lam, (mine, _) in wer.items()}})
-    said = {"wer": {lam: yours for lam, (_, yours) in wer.items()}}
-    stock = Side("load, merge, save, load, pipeline", peer_took / len(lams), more=said)
-    ratio, apart = stock.seconds / ours.seconds, sum(mine - yours for mine, yours in wer.values()) / len(lams)
+    mine, yours = ({"wer": {lam: pair[side] for lam, pair in wer.items()}} for side in (0, 1))
+    ours = Side("ours", took / len(lams), more=mine)
+    stock = Side("load, merge, save, load, pipeline", peer_took / len(lams), more=yours)
+    ratio, apart = stock.seconds / ours.seconds, max(abs(one - other) for one, other in wer.values())
     work = {"lam": lams, "clips": len(rows), "parameters": sum(t.numel() for t in load_file(base / WEIGHTS).values())}
     goals = [
         Goal(f"at least {GOAL:g} x", round(ratio, 2), ratio >= GOAL),
-        Goal(f"WER over all lam within {GATE:g} point of the pipeline's", round(apart, 2), abs(apart) <= GATE),
+        Goal(f"WER at each lam within {GATE:g} point of the pipeline's", round(apart, 2), apart <= GATE),
     ]
     return Measured("lam", ours, [stock], goals, work)
 
