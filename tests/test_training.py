@@ -263,7 +263,7 @@ ODD = {  # what stands in a folder's settings -> what is said of it
     "fewer layers than weights": ("config.json", {"encoder_layers": 0}, "knows nothing of: model.encoder.layers.0"),
     "more layers than weights": ("config.json", {"encoder_layers": 2}, "its weights lack model.encoder.layers.1"),
     "languages in a list": ("generation_config.json", {"lang_to_id": ["<|es|>"]}, "cannot open the model in .*"),
-    "no task": ("generation_config.json", {"task_to_id": {}}, "cannot open the model in .*transcribe"),
+    "no task": ("generation_config.json", {"task_to_id": {}}, "does not say which languages it knows"),
     "words for tokens": ("generation_config.json", {"suppress_tokens": ["a"]}, "cannot open the model in .*'a'"),
 }
 
