@@ -18,6 +18,7 @@ from syn2real_utils.tensorfiles import VECTOR
 
 __all__ = ["About", "ReadyVector", "find", "from_hub", "how_to_make", "of_run", "read", "vector_of_run"]
 
+NAME = 100  # letters of a run's name at most, see profile.py
 PLACE = "vectors"  # below the project's folder: where published folders are looked for
 
 
@@ -80,7 +81,7 @@ def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
     """What to say where no vector was found for these weights, this language and these TTS engines."""
     profile, speech = _carried(language)
     own = {
-        "name": "tau-" + re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join([language, Path(backbone).name, *tts])),
+        "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(["tau", language, Path(backbone).name, *tts]))[:NAME],
         "backbone.name": backbone,
         "corpus.language": language,
         "tts": f"[{', '.join(f'{{name: {name}}}' for name in tts)}]",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -192,6 +193,8 @@ def test_vectors_of_runs_and_published_ones_are_found(run, home, parent):
 
 def test_none_found_says_how_to_make_one(run, parent):
     assert ready.find(parent, "fr") == [] and ready.find("0" * 64, "es") == [] and ready.find(parent, "es", ["x"]) == []
+    long = re.search("name=(\\S+)", ready.how_to_make("a/" + 200 * "x", "fr", ["pico"]))
+    assert long and load_profile("quickstart", {"name": long[1]}).name == long[1]
     said = ready.how_to_make("/my models/x y", "fr", ["pico", "kokoro"])
     assert (
         "syn2real run quickstart --set name=tau-fr-x-y-pico-kokoro --set backbone.name='/my models/x y' --set corpus.language=fr "
