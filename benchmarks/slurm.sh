@@ -1,6 +1,8 @@
 #!/bin/sh
 # A Slurm of one node on loopback, for `syn2real bench executor` and for trying things out. Debian or Ubuntu, as root.
 #   slurm.sh start DIR    installs slurm-wlm and munge where they lack, and starts them with all their files below DIR
+#   slurm.sh lose DIR     kills the node with all that runs on it, as if its power had failed, and waits until Slurm has noticed
+#   slurm.sh return DIR   starts that node again
 #   slurm.sh stop DIR     stops what `start` started
 # /etc/slurm/slurm.conf is a link to DIR/slurm.conf as long as it runs: Snakemake's plug-in takes SLURM_CONF out of the
 # environment of a job. A machine that has that file belongs to a cluster, and is left alone.
@@ -44,6 +46,8 @@ write_conf() {
 		# Snakemake asks squeue for jobs that have ended: keep them longer than it waits between two questions
 		MinJobAge=3600
 		KillWait=5
+		# a node that has said nothing for these seconds is lost
+		SlurmdTimeout=20
 		ReturnToService=2
 		NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory
 		PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
@@ -62,13 +66,36 @@ start() {
 	munged --force --num-threads=2 --key-file="$dir/munge.key" --socket="$dir/munge.socket" --pid-file="$dir/munged.pid" \
 		--seed-file="$dir/munge.seed" --log-file="$dir/munged.log" || die "munged does not start: see $dir/munged.log"
 	slurmctld || die "slurmctld does not start: see $dir/slurmctld.log"
+	start_node
+}
+
+start_node() {
 	slurmd || die "slurmd does not start: see $dir/slurmd.log"
-	tries=60
-	until sinfo --noheader --states=idle 2>/dev/null | grep -q idle; do
+	wait_until 'idle|alloc|mix' "the node does not come up"
+}
+
+# wait until the node's state is one of $1
+wait_until() {
+	tries=90
+	until sinfo --noheader --format=%t 2>/dev/null | grep -Eq "^($1)$"; do
 		tries=$((tries - 1))
-		[ "$tries" -gt 0 ] || die "the node does not come up: see the logs in $dir"
+		[ "$tries" -gt 0 ] || die "$2: see the logs in $dir"
 		sleep 1
 	done
+}
+
+# a process and all that it started
+tree() {
+	echo "$1"
+	for child in $(pgrep -P "$1"); do tree "$child"; done
+}
+
+lose() {
+	[ -f "$dir/slurmd.pid" ] || die "no node runs here: call slurm.sh start first"
+	# shellcheck disable=SC2046 # the numbers are words
+	kill -9 $(for first in $(cat "$dir/slurmd.pid") $(pgrep -x slurmstepd); do tree "$first"; done | sort -u)
+	rm "$dir/slurmd.pid"
+	wait_until 'down\*?' "Slurm does not notice that the node is lost"
 }
 
 stop() {
@@ -78,11 +105,13 @@ stop() {
 	[ "$(readlink "$conf")" != "$dir/slurm.conf" ] || rm "$conf"
 }
 
-[ $# = 2 ] || die "use slurm.sh start DIR or slurm.sh stop DIR"
+[ $# = 2 ] || die "use slurm.sh start|lose|return|stop DIR"
 mkdir -p "$2"
 dir=$(cd "$2" && pwd)
 case $1 in
 start) start ;;
+lose) lose ;;
+return) start_node ;;
 stop) stop ;;
-*) die "use slurm.sh start DIR or slurm.sh stop DIR" ;;
+*) die "use slurm.sh start|lose|return|stop DIR" ;;
 esac

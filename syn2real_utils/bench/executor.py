@@ -1,8 +1,9 @@
-"""`syn2real bench executor`: a run through Slurm gives the bytes of a run on this machine, and a cancelled job costs itself.
+"""`syn2real bench executor`: a run through Slurm gives the bytes of a run on this machine; a cancelled job or a lost node costs that job.
 
 A Slurm of one node is installed and started on loopback by `benchmarks/slurm.sh`. The same small profile is run on this machine,
-through Slurm, and through Slurm once more with one job cancelled in the middle. Each run has a project folder of its own, so that
-nothing is found ready but what was fetched. What Slurm and Snakemake add is seconds per job: nothing on a job that takes hours.
+through Slurm, and through Slurm twice more: with one job cancelled in the middle, and with the node lost in the middle of a job, as if
+its power had failed, until Slurm has noticed. Each run has a project folder of its own, so that nothing is found ready but what was
+fetched. What Slurm and Snakemake add is seconds per job: nothing on a job that takes hours.
 """
 
 import contextlib
@@ -11,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,21 +40,25 @@ PROFILE = {  # one target, two sources, the fastest TTS: each kind of job once
 }
 # No accounting here, and jobs of seconds: ask squeue, and ask often.
 OPTIONS = ("slurm-status-command=squeue", "slurm-init-seconds-before-status-checks=2")
-CANCELLED = "03_finetune"
+HIT = "03_finetune"  # the job that is cancelled, or loses its node
 WAIT = 0.2  # seconds between two looks
 FETCHED = ("sources", "backbones", "tts", "corpora")
 
 
 def measure() -> Measured:
-    """Run the profile on this machine, through Slurm, and through Slurm with a job cancelled."""
+    """Run the profile on this machine, through Slurm, and through Slurm with a job cancelled and with the node lost."""
     Executor("slurm").check(reachable=False)
-    with tempfile.TemporaryDirectory(prefix="s2r-executor-") as name, _slurm(Path(name) / "slurm"):
-        here, there, again = (_project(Path(name) / run) for run in ("local", "slurm", "cancelled"))
+    with tempfile.TemporaryDirectory(prefix="s2r-executor-") as name, _slurm(Path(name) / "slurm") as control:
+        here, there = (_project(Path(name) / run) for run in ("local", "slurm"))
         local = Side("on this machine", _seconds(_start(here)))
         slurm = Side("through Slurm", _seconds(_start(there, slurm=True)))
         check_equal("the tables through Slurm", _tables(here), _tables(there))
-        cost = _cancel_one(again)
-        check_equal("the tables after the cancelled job", _tables(here), _tables(again))
+        hits: dict[str, Callable[[str], None]]
+        costs, hits = {}, {"scancel": _cancel, "a lost node": partial(_lose_node, control)}
+        for what, hit in hits.items():
+            again = _project(Path(name) / what.replace(" ", "-"))
+            costs[what] = _cost(again, what, hit)
+            check_equal(f"the tables after {what}", _tables(here), _tables(again))
         jobs, tables = _jobs(there), len(_tables(here))
     added = (slurm.seconds - local.seconds) / jobs
     return Measured(
@@ -60,31 +67,36 @@ def measure() -> Measured:
         peers=[local],
         goals=[
             Goal("tables that are the same bytes, local and Slurm", tables, tables > 0),
-            Goal(
-                "jobs that were started again after one scancel",
-                cost["jobs started again"],
-                cost["jobs started again"] == 1,
-            ),
-            Goal(
-                "models, transcripts and notebooks done before the scancel that were made again",
-                len(cost["of these made again"]),
-                not cost["of these made again"],
-            ),
+            *(goal for what, cost in costs.items() for goal in _cheap(what, cost)),
         ],
-        work={"jobs": jobs, "tables": tables, "seconds added per job": round(added, 1), "cancelled": cost},
+        work={"jobs": jobs, "tables": tables, "seconds added per job": round(added, 1), "cost": costs},
     )
 
 
+def _cheap(what: str, cost: dict[str, Any]) -> list[Goal]:
+    """What hit one job may cost: that job."""
+    started, again = cost["jobs started again"], len(cost["of these made again"])
+    return [
+        Goal(f"jobs that were started again after {what}, of one that ran", started, started == 1),
+        Goal(f"models, transcripts and notebooks done before {what} that were made again", again, again == 0),
+    ]
+
+
 @contextlib.contextmanager
-def _slurm(folder: Path) -> Iterator[None]:
+def _slurm(folder: Path) -> Iterator[Callable[[str], None]]:
+    """A Slurm with its files in `folder`; gives what calls `slurm.sh` with one of its commands."""
     script = Path(__file__).parents[2] / "benchmarks" / "slurm.sh"
     if not script.is_file():
         raise UserError("the bench executor needs the project's checkout: benchmarks/slurm.sh is not here")
+
+    def control(command: str) -> None:
+        done = subprocess.run([script, command, folder], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(done.stderr.strip().removeprefix("error: ").splitlines()[-1])
+
     try:
-        started = subprocess.run([script, "start", folder], capture_output=True, text=True, check=False)
-        if started.returncode:
-            raise UserError(started.stderr.strip().removeprefix("error: ").splitlines()[-1])
-        yield
+        control("start")
+        yield control
     finally:
         subprocess.run([script, "stop", folder], check=False)
 
@@ -122,28 +134,40 @@ def _tables(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path) for path in sorted(folder.glob("runs/executor/tables/*.csv"))}
 
 
-def _cancel_one(folder: Path) -> dict[str, Any]:
-    """Run through Slurm, `scancel` a job once it has made a model, let the run end, and say what that cost."""
+def _cancel(job: str) -> None:
+    subprocess.run(["scancel", job], check=True)
+
+
+def _lose_node(control: Callable[[str], None], _: str) -> None:
+    """The node dies with all that runs on it, Slurm notices, and it comes back."""
+    control("lose")
+    control("return")
+
+
+def _cost(folder: Path, what: str, hit: Callable[[str], None]) -> dict[str, Any]:
+    """Run through Slurm, `hit` a job once it has made a model, let the run end, and say what that cost."""
     earlier = set(_slurm_jobs())
     run = _start(folder, slurm=True)
     job, models = None, 0
     while job is None or len(_finished(folder, "models")) == models:
         if run.poll() is not None:
-            raise JobError(f"the run ended before a job {CANCELLED} could be cancelled")
+            raise JobError(f"the run ended before {what} could meet a job {HIT}")
         if job is None:
-            job, models = _running(CANCELLED), len(_finished(folder, "models"))
+            job, models = _running(HIT), len(_finished(folder, "models"))
         time.sleep(WAIT)
-    subprocess.run(["scancel", job], check=True)
+    hit(job)
     kept = _work_done(folder)
-    say(f"cancelled job {job}, {CANCELLED}, with {len(kept)} pieces of work done")
+    say(f"{what} met job {job}, {HIT}, with {len(kept)} pieces of work done")
     _seconds(run)
-    ended = {number: state for number, (_, state) in _slurm_jobs().items() if number not in earlier}
-    check_equal("the jobs that did not complete", [job], [n for n, state in ended.items() if state != "COMPLETED"])
+    ended = {number: found for number, found in _slurm_jobs().items() if number not in earlier}
+    failed = [number for number, found in ended.items() if found.state != "COMPLETED"]
+    check_equal("the jobs that did not complete, but for the one that was met", [], [n for n in failed if n != job])
     after = _work_done(folder)
     return {
         "done before": len(kept),
         "of these made again": [name for name, made in kept.items() if after.get(name) != made],
-        "jobs started again": len(ended) - _jobs(folder),
+        # by Snakemake, which sends a new job, or by Slurm itself, which keeps the number
+        "jobs started again": len(ended) - _jobs(folder) + sum(found.restarts for found in ended.values()),
     }
 
 
@@ -156,15 +180,23 @@ def _work_done(folder: Path) -> dict[str, int | str]:
 def _running(rule: str) -> str | None:
     """Number of the running job of a rule, which Snakemake's plug-in names in the comment."""
     found = _slurm_jobs().items()
-    return next((n for n, (comment, state) in found if rule in comment and state == "RUNNING"), None)
+    return next((n for n, job in found if rule in job.comment and job.state == "RUNNING"), None)
 
 
-def _slurm_jobs() -> dict[str, tuple[str, str]]:
-    """Number -> comment and state of every job that this Slurm has had."""
-    command = ["squeue", "--noheader", "--states=all", "--format=%i|%T|%k"]
+@dataclass(frozen=True)
+class _Job:
+    state: str
+    restarts: int  # by Slurm
+    comment: str
+
+
+def _slurm_jobs() -> dict[str, _Job]:
+    """Number -> what became of every job that this Slurm has had."""
+    fields = ":|,".join(["JobID", "State", "RestartCnt", "Comment"])
+    command = ["squeue", "--noheader", "--states=all", f"--Format={fields}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = (line.split("|", 2) for line in done.stdout.splitlines())
-    return {number: (comment, state) for number, state, comment in rows}
+    rows = (line.split("|", 3) for line in done.stdout.splitlines())
+    return {number: _Job(state, int(restarts), comment) for number, state, restarts, comment in rows}
 
 
 def _finished(folder: Path, kind: str = "*") -> list[Path]:
