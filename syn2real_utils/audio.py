@@ -14,6 +14,9 @@ SAMPLE_RATE = 16_000  # Hz, of everything that a backbone hears
 SILENCE_DB = -45.0  # dB below the loudest frame; quieter counts as silence
 FRAME = 0.010  # seconds, of the frames whose level is measured
 KEPT_SILENCE = 0.100  # seconds of silence left on both sides of trimmed speech
+PITCHES = (70.0, 450.0)  # Hz, of voices
+PITCH_FRAME = 0.040  # seconds: nearly three periods of the lowest
+VOICED = 0.5  # a frame is voiced that is as much as this like itself one period later
 PAUSE = 0.300  # seconds over which the level is averaged to find a pause; the closure of a consonant is shorter
 
 
@@ -70,6 +73,21 @@ def sounding(wave: np.ndarray, rate: int = SAMPLE_RATE) -> np.ndarray:
     level = np.sqrt(_power(wave, rate))
     loud = (level > level.max(initial=0.0) * 10 ** (SILENCE_DB / 20)) & (level > 1e-5)
     return np.flatnonzero(loud) * _step(rate)
+
+
+def pitch(wave: np.ndarray, rate: int = SAMPLE_RATE) -> float:
+    """Median pitch of the voiced frames in Hz, by autocorrelation; nan where none is voiced."""
+    width, (low, high) = round(PITCH_FRAME * rate), (round(rate / edge) for edge in reversed(PITCHES))
+    found = []
+    for start in sounding(wave, rate)[::2]:
+        frame = wave[start : start + width].astype(np.float64)
+        if len(frame) < width or not (frame := frame - frame.mean()).any():
+            continue
+        alike = np.correlate(frame, frame, "full")[width - 1 :]
+        lag = low + int(alike[low:high].argmax())
+        if alike[lag] > VOICED * alike[0]:
+            found.append(rate / lag)
+    return float(np.median(found)) if found else float("nan")
 
 
 def cut(wave: np.ndarray, longest: float, rate: int = SAMPLE_RATE) -> list[tuple[int, int]]:

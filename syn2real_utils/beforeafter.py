@@ -61,30 +61,34 @@ def truth(rows: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def forgetting(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every model against pretrained, over all domains: what is gained in a domain, and what is forgotten elsewhere.
+    """Every model against pretrained, and those that tau moved against syn_target, over all domains: gained there, forgotten elsewhere.
 
     Args:
         rows: as in `truth`; its models may be more than those of `SHOWN`.
 
     Returns:
-        `place, model, domains, n_utterances, n_words, wer_pretrained, wer, relative_change, ci_low, ci_high, p`. A clip of
+        `place, model, baseline, domains, n_utterances, n_words, wer_baseline, wer, relative_change, ci_low, ci_high, p`. A clip of
         another place counts once for the model of each domain; its text is drawn for all of them at once.
     """
     found = []
     for place, part in _apart(rows).rename(columns={"domain": "target"}).groupby("place", sort=False):
         models = dict(list(part.groupby("model", sort=False)))
-        before = models.pop("pretrained")
-        for model, after in models.items():
-            base = before[before.target.isin(after.target)]
+        moved = [model for model in models if model not in ("pretrained", "syn_target")]
+        against = [(model, "pretrained") for model in models if model != "pretrained"] + [
+            (m, "syn_target") for m in moved
+        ]
+        for model, baseline in against:
+            after = models[model]
+            base = models[baseline][models[baseline].target.isin(after.target)]
             change = statistics.paired_change(after, base)
             counts = {
                 "domains": after.target.nunique(),
                 "n_utterances": len(after),
                 "n_words": int(after.n_words.sum()),
             }
-            wers = {"wer_pretrained": statistics.corpus_wer(base), "wer": statistics.corpus_wer(after)}
+            wers = {"wer_baseline": statistics.corpus_wer(base), "wer": statistics.corpus_wer(after)}
             interval = {"relative_change": change.relative, "ci_low": change.low, "ci_high": change.high, "p": change.p}
-            found.append({"place": place, "model": model} | counts | wers | interval)
+            found.append({"place": place, "model": model, "baseline": baseline} | counts | wers | interval)
     return pd.DataFrame(found)
 
 

@@ -148,7 +148,7 @@ def on_synthetic(profile: Profile, adapted: Artifact, clips: pd.DataFrame) -> pd
         "parent": stages.parent(profile),
         "model": adapted.fingerprint,
         "clips": [sha256(Path(path)) for path in rows.path],
-        "backbone": profile.backbone.key(),
+        "backbone": stages.backbone_key(profile),
         "language": profile.corpus.language,
         "threads": profile.threads,
     }

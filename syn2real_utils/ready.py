@@ -23,9 +23,10 @@ PLACE = "vectors"  # below the project's folder: where published folders are loo
 
 
 def find(parent: str, language: str, tts: Sequence[str] = (), places: Sequence[Path] = ()) -> list[ReadyVector]:
-    """Vectors on this machine for a backbone, a language and some TTS engines: the preferred engine first, then by change.
+    """Vectors on this machine for a backbone, a language and some TTS engines: the preferred engine first, then by what is sure of their change.
 
-    Of one change, whole ones come before those of low rank, which have the change of the vector that they come from.
+    That is the upper end of its interval: a large change on few clips proves less than a smaller one on many. Of one change, whole
+    ones come before those of low rank, which have the change of the vector that they come from.
 
     Looked at are the runs, the published folders below vectors/, and `places`. What is found there of another backbone,
     language or engine is left out; only a place that is itself a vector of another backbone is refused.
@@ -62,8 +63,8 @@ def _best_first(found: Sequence[ReadyVector], parent: str, language: str, tts: S
     rank = {name: place for place, name in enumerate(tts)}
 
     def order(vector: ReadyVector) -> tuple[int, float, bool]:
-        change = vector.about.relative_change
-        return rank.get(vector.tts, 0), math.inf if change is None else change, vector.about.form != "full"
+        high = vector.expected[1]
+        return rank.get(vector.tts, 0), math.inf if math.isnan(high) else high, vector.about.form != "full"
 
     return sorted({vector.path.resolve(): vector for vector in fits}.values(), key=order)
 

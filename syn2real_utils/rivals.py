@@ -227,6 +227,9 @@ def rival_rows(profile: Profile, target: str) -> pd.DataFrame:
     shown = committed.rows(profile, "rivals", target=target)
     if shown is not None:
         return shown
+    columns = [*statistics.UTTERANCE_COLUMNS, "lam_choice"]
+    if not profile.evaluation.rivals:  # then not even the corpus is looked at
+        return pd.DataFrame(columns=columns)
     steps = [
         partial(_rows, case, name, RIVALS[name])
         for seed in results.study_seeds(profile)
@@ -234,8 +237,7 @@ def rival_rows(profile: Profile, target: str) -> pd.DataFrame:
         for case in [Case(profile, tts, target, stages.source_domains(profile, target), seed)]
         for name in profile.evaluation.rivals
     ]
-    columns = [*statistics.UTTERANCE_COLUMNS, "lam_choice"]
-    return pd.concat(in_any_order(steps), ignore_index=True)[columns] if steps else pd.DataFrame(columns=columns)
+    return pd.concat(in_any_order(steps), ignore_index=True)[columns]
 
 
 def all_rivals(profile: Profile) -> pd.DataFrame:

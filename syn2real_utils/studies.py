@@ -1,7 +1,9 @@
 """What a profile may ask for beside the default ensemble: other ensembles, and how many source domains are enough.
 
 Ensembles are compared at one length of step: lam |tau| of each is that of `adapted` at its chosen lam. So they differ in their
-direction alone, and no lam has to be chosen for each, which would cost a sweep over the source domains for every one.
+direction alone, and no lam has to be chosen for each, which would cost a sweep over the source domains for every one. DARE's
+direction is part chance: what it drops at random lengthens its vector, so at one length it goes less far along the mean than the others
+do (with a density of 0.1, 0.4 as far). Its row says what such a vector is worth at this length, not what DARE is at the best lam.
 """
 
 import itertools

@@ -82,7 +82,7 @@ def _promised(picked: Sequence[Vector], lam: float, keep: float) -> tuple[bool, 
             "the vector does not say how adapted compares with pretrained where it was made: prove it with --devel"
         )
     which = "the vector" if len(picked) == 1 else "each of the vectors alone"
-    told = f"where {which} was made, WER changed by {_range(promised)} against pretrained"
+    told = f"where {which} was made, on clips of its own corpus, WER changed by {_range(promised)} against pretrained"
     if expected is not None:
         told += f" (against syn_target by {_range(expected)})"
         if expected[0] > 0:

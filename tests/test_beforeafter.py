@@ -56,13 +56,17 @@ def test_the_figure_has_a_point_and_an_interval_for_each_model_and_domain():
 
 def test_forgetting_is_summed_over_domains_for_each_model_and_place():
     half = made()[lambda table: table.model == "adapted"].assign(model="keep 0.5", errors=2)
-    found = beforeafter.forgetting(pd.concat([made(), half], ignore_index=True)).set_index(["place", "model"])
+    every = beforeafter.forgetting(pd.concat([made(), half], ignore_index=True))
+    found = every[every.baseline == "pretrained"].set_index(["place", "model"])
     own, others = found.loc[("own", "adapted")], found.loc[("others", "adapted")]
     assert (own.domains, own.n_utterances, own.n_words) == (2, 16, 64)
-    assert (own.wer_pretrained, own.wer, own.relative_change) == (50.0, 25.0, -50.0)
+    assert (own.wer_baseline, own.wer, own.relative_change) == (50.0, 25.0, -50.0)
     assert (others.domains, others.n_utterances) == (2, 16), "clips of the domain itself are no others"
-    assert (others.wer_pretrained, others.wer) == (50.0, 25.0)
+    assert (others.wer_baseline, others.wer) == (50.0, 25.0)
     assert found.loc[("own", "keep 0.5")].wer == 50.0 and list(found.index)[:2] == [
         ("own", "syn_target"),
         ("own", "adapted"),
     ]
+    tau = every[every.baseline == "syn_target"].set_index(["place", "model"])
+    assert set(tau.index.get_level_values("model")) == {"adapted", "keep 0.5"}, "what tau moved"
+    assert tau.loc[("own", "adapted")].wer_baseline == found.loc[("own", "syn_target")].wer

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -16,10 +17,15 @@ from tests.test_report import run  # noqa: F401
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A checkout with the committed figures and nothing else: whatever computed would fetch, and find no network."""
+    """A checkout with the committed figures and nothing else: whatever computed would fetch, and finds neither pip nor apt."""
     shutil.copytree(ROOT / "figures", tmp_path / "figures")
     monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    for program in ("apt-get", "apt"):  # a kernel finds these first
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / program).write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return tmp_path
 
 
@@ -100,7 +106,15 @@ def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
 
 @pytest.mark.parametrize(
     ("name", "profile"),
-    [("03", "quickstart"), ("04", "tuxpaint-es-rivals"), ("05", "quickstart"), ("08", "quickstart")],
+    [
+        ("03", "quickstart"),
+        ("04", "quickstart"),
+        ("04", "tuxpaint-es-rivals"),
+        ("05", "quickstart"),
+        ("06", "tuxpaint-es-places"),
+        ("07", "tuxpaint-es-studies"),
+        ("08", "quickstart"),
+    ],
 )
 def test_a_notebook_shows_what_is_committed_and_makes_no_model(reader, name, profile):
     shutil.copytree(ROOT / "notebooks", reader / "notebooks")

@@ -21,6 +21,7 @@ from syn2real_utils.parameters import module_of
 from syn2real_utils.profile import load_profile
 from syn2real_utils.publish import Wanted, publish
 from syn2real_utils.statistics import changes_table
+from syn2real_utils.store import sha256
 from syn2real_utils.tts.kokoro import Kokoro
 from syn2real_utils.tts.pico import Pico
 from syn2real_utils.vectors import TaskVector
@@ -189,6 +190,20 @@ def test_vectors_of_runs_and_published_ones_are_found(run, home, parent):
     assert {v.tts for v in ready.find(parent, "es", ["kokoro"])} == {"kokoro"}
     assert all(same(v.load(), checkpoints.load_vector(v.path)[0]) for v in found)
     assert [v.path for v in ready.find(parent, "es", ["pico"], [run])] == [vector_folder(run, "pico")]
+
+
+def test_the_surest_vector_comes_first(run, home, parent):
+    """A large change on few clips, whose interval holds zero, is no reason to prefer a vector."""
+    changes = {"few-clips": (-40.0, -80.0, 60.0), "many": (-15.0, -19.0, -11.5), "no-errors": (None, None, None)}
+    for name, about in changes.items():
+        publish(run, home / "vectors" / name, Wanted("animals", "kokoro"))
+        file = home / "vectors" / name / "vector.json"
+        told = dict(zip(("relative_change", "change_low", "change_high"), about, strict=True))
+        file.write_text(json.dumps(json.loads(file.read_text()) | told))
+        sums = home / "vectors" / name / "sha256.json"
+        sums.write_text(json.dumps(json.loads(sums.read_text()) | {"vector.json": sha256(file)}))
+    found = [v.name for v in ready.find(parent, "es", ["kokoro"]) if v.name in changes]
+    assert found == ["many", "few-clips", "no-errors"]
 
 
 def test_none_found_says_how_to_make_one(run, parent):

@@ -368,3 +368,12 @@ def test_transcripts_never_take_the_place_of_a_clip(tmp_path):
     with pytest.raises(UserError, match="is no file that can be replaced"):
         Output("text", Path("/dev/null"), overwrite=True).check([str(clip)])
     assert clip.read_bytes() == b"a recording"
+
+
+@pytest.mark.parametrize("hertz", [90, 150, 220, 400])
+def test_the_pitch_of_a_voice_is_found_and_noise_has_none(hertz):
+    time = np.arange(RATE, dtype=np.float32) / RATE
+    voice = sum(np.sin(2 * np.pi * hertz * n * time) / n for n in range(1, 8)).astype(np.float32) / 3
+    silence, noise = np.zeros(RATE, np.float32), np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
+    assert audio.pitch(np.concatenate([silence, voice, silence])) == pytest.approx(hertz, rel=0.03)
+    assert all(np.isnan(audio.pitch(wave)) for wave in (silence, noise, voice[:100], silence[:0]))
