@@ -14,6 +14,9 @@ SAMPLE_RATE = 16_000  # Hz, of everything that a backbone hears
 SILENCE_DB = -45.0  # dB below the loudest frame; quieter counts as silence
 FRAME = 0.010  # seconds, of the frames whose level is measured
 KEPT_SILENCE = 0.100  # seconds of silence left on both sides of trimmed speech
+LOUDEST = 2.0**31  # a sample; floats of another scale are heard as well, for a log-mel knows no scale
+# sizes that programs write that do not know how long the stream will be: the largest numbers of 31 and 32 bits, nearly
+STREAMED = (0x7FFF0000, 0xFFFF0000)
 PITCHES = (70.0, 450.0)  # Hz, of voices
 PITCH_FRAME = 0.040  # seconds: nearly three periods of the lowest
 VOICED = 0.5  # a frame is voiced that is as much as this like itself one period later
@@ -34,6 +37,11 @@ def read(path: Path | str) -> np.ndarray:
         raise UserError(f"the clip {path} is empty")
     if not np.isfinite(wave).all():
         raise UserError(f"the clip {path} holds nan or inf: write it again, or leave it out")
+    if np.abs(wave).max() > LOUDEST:
+        raise UserError(
+            f"the clip {path} holds samples beyond {LOUDEST:g}: expected -1 to 1; write it again, or leave it out"
+        )
+    _check_whole(Path(path))
     return resample(wave.mean(axis=1), rate)
 
 
@@ -120,6 +128,25 @@ def cut(wave: np.ndarray, longest: float, rate: int = SAMPLE_RATE) -> list[tuple
         return halve(start, middle) + halve(middle, stop)
 
     return halve(0, len(wave))
+
+
+def _check_whole(path: Path) -> None:
+    """Raise UserError where a wav says that it holds more than it does; soundfile reads what is left of it without a word."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                left = path.stat().st_size - file.tell()
+                streamed = any(edge <= size <= edge + 0xFFFF for edge in STREAMED)
+                if size > left and not streamed:
+                    raise UserError(
+                        f"the clip {path} is cut short: {left} of its {size} bytes are there; copy it again"
+                    )
+                return
+            file.seek(size + size % 2, 1)
 
 
 def _step(rate: int) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -295,7 +296,11 @@ def version(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `syn2real`."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that knows only ASCII shows the rest as escapes
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        _check_names(sys.argv[1:] if arguments is None else arguments)
         with ended_like_interrupted():
             status = app(arguments, standalone_mode=False)
     except UserError as error:
@@ -326,7 +331,15 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _check_names(arguments: list[str]) -> None:
+    for argument in arguments:
+        if any("\udc80" <= letter <= "\udcff" for letter in argument):
+            raise UserError(f"{argument!a} is not UTF-8: rename the file, or call from a terminal in UTF-8")
+
+
 def _refuse(message: str) -> NoReturn:
+    if sys.stderr is None:  # closed by the caller
+        sys.exit(2)
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(2)
 

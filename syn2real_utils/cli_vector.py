@@ -1,6 +1,7 @@
 """`syn2real vector ...`: task vectors and models on disk."""
 
 import contextlib
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -55,8 +56,14 @@ def cosine(a: Path, b: Path, in_json: Json = False) -> None:
 
     found = checkpoints.cosine(a, b)
     typer.echo(
-        as_json(found) if in_json else "\n".join(f"{module + ':':<12}{value:+.4f}" for module, value in found.items())
+        as_json(found)
+        if in_json
+        else "\n".join(f"{module + ':':<12}{_cosine(value)}" for module, value in found.items())
     )
+
+
+def _cosine(value: float) -> str:
+    return "undefined, for one of the two is zero there" if math.isnan(value) else f"{value:+.4f}"
 
 
 @vector.command()

@@ -207,7 +207,11 @@ def _counted(rows: pd.DataFrame, file: Path) -> pd.DataFrame:
         return rescore(rows.assign(normaliser=""), *TEXTS).assign(normaliser=AS_THEY_STAND)
     for column in COUNTED:
         found = rows[column]
-        if not pd.api.types.is_numeric_dtype(found) or not ((found >= 0) & (found < MOST) & (found % 1 == 0)).all():
+        if (
+            not pd.api.types.is_numeric_dtype(found)
+            or pd.api.types.is_bool_dtype(found)
+            or not ((found >= 0) & (found < MOST) & (found % 1 == 0)).all()
+        ):
             raise UserError(f"{file}: column {column} must hold a whole number of 0 or more in every row")
     return rows
 

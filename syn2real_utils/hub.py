@@ -183,7 +183,7 @@ def _one_line(what: str) -> Iterator[None]:
         if disk_full(error):
             raise
         raise UserError(
-            f"cannot {what}: {_endpoint()} cannot be reached ({type(error).__name__}): try again with the network"
+            f"cannot {what}: {_endpoint()} cannot be reached ({type(error).__name__}); try again with the network"
         ) from error
     except (RuntimeError, ValueError) as error:  # an upload that broke off, or a header of README.md that is no YAML
         raise UserError(f"cannot {what}: {_first_line(error.__cause__ or error)}") from error

@@ -11,6 +11,7 @@ from syn2real_utils import audio, recipe, stages, vectorpick
 from syn2real_utils.corpora.base import LEAST, read_metadata
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import (
+    MOST_THREADS,
     BackbonePart,
     CorpusPart,
     EvaluationPart,
@@ -106,6 +107,8 @@ def _check_options(tts: list[str], language: str, takes: int, keep: float, seed:
     for option, value, least in (("--takes", takes, 1), ("--seed", seed, 0), ("--threads", threads, 1)):
         if value is not None and value < least:
             raise UserError(f"{option} {value}: expected {least} or more")
+    if threads is not None and threads > MOST_THREADS:
+        raise UserError(f"--threads {threads}: expected {MOST_THREADS} at most")
     if seed >= 2**32:
         raise UserError(f"--seed {seed}: expected less than 2**32")
     if not (math.isfinite(keep) and 0 <= keep <= 1):

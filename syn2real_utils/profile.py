@@ -12,6 +12,7 @@ from syn2real_utils.errors import UserError, likely, names
 FOLDER = Path(__file__).parent / "profiles"
 ARCTIC, SOURCE = "cmu-arctic", "source"  # whose x-vectors are the speakers of a TTS; anything else is a folder of clips
 Count = Annotated[int, Field(gt=0)]
+MOST_THREADS = 256  # with very many more OpenMP ends the process
 Length = Annotated[float, Field(gt=0)]
 Span = tuple[Length, Length]  # metres, from and to
 Rival = Literal[
@@ -303,7 +304,9 @@ class Profile(Part):
     evaluation: EvaluationPart
     augmentation: AugmentationPart = AugmentationPart()
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = [0]
-    threads: Count = 2  # of one model; results are the same bytes only for the same number of threads
+    threads: int = Field(
+        2, gt=0, le=MOST_THREADS
+    )  # of one model; results are the same bytes only for the same number of threads
     resources: ResourcesPart = ResourcesPart()  # of jobs on a cluster
     reproduces: Reproduced | None = None  # what of the paper a run is set beside; see papertables.py
 
@@ -425,7 +428,7 @@ def _read(name: str | Path, above: tuple[str, ...] = ()) -> dict:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where}, can't be read as YAML: {problem or str(error).splitlines()[0]}") from error
@@ -448,15 +451,19 @@ def _merged(base: dict, own: dict) -> dict:
 
 def parse_overrides(pairs: list[str]) -> dict[str, object]:
     """`["training.epochs=1"]` -> `{"training.epochs": 1}`; values are read as YAML."""
-    result = {}
+    result: dict[str, object] = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign or not key:
             raise UserError(f"--set '{pair}': expected key=value, e.g. training.epochs=1")
         try:
-            result[key] = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none
-            raise UserError(f"--set '{pair}': the value is no YAML") from error
+            found = yaml.load(value, Loader=_Loader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+            said = getattr(error, "problem", None) or type(error).__name__
+            raise UserError(f"--set '{pair[:200]}': the value is no YAML ({said})") from error
+        if key in result:
+            raise UserError(f"--set {key}=... is given more than once: choose one value")
+        result[key] = found
     return result
 
 

@@ -70,7 +70,10 @@ def evaluate(
     if out.suffix in PACKED:
         raise UserError(f"{out.name} would be no {out.suffix} file: rows are written as they are, name it {out.stem}")
     check_writable(out)
-    there = set(read_csv(out).columns) if out.exists() else ROWS
+    try:
+        there = set(read_csv(out).columns) if out.exists() else ROWS
+    except UserError:  # no CSV at all
+        there = set()
     if not there >= ROWS or there & OTHERS:
         raise UserError(f"{out} holds no rows of evaluate, so it is not overwritten: name another file")
     language = language or _language(corpus)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -25,6 +26,7 @@ from syn2real_utils.errors import UserError, disk_full
 from syn2real_utils.progress import say
 
 DONE = "done.json"
+LONGEST_NAME = 200  # bytes; file systems have 255, and what is hidden beside an output adds its own
 T = TypeVar("T")
 _WAITS = ContextVar("waits", default=True)  # whether an artifact that another process makes is waited for
 
@@ -161,8 +163,15 @@ def in_any_order(steps: Sequence[Callable[[], T]]) -> list[T]:
     return [found[i] for i in range(len(steps))]
 
 
+def check_name(out: Path) -> None:
+    """Raise UserError where the name of `out` leaves no room for that of the hidden file or folder that is written first."""
+    if (size := len(os.fsencode(out.name))) > LONGEST_NAME:
+        raise UserError(f"the name {out.name[:40]}... has {size} bytes: name an output of {LONGEST_NAME} at most")
+
+
 def check_writable(out: Path) -> None:
     """Raise UserError where `out` could not be written in the end: it is tried, for a disk may be read-only for root too."""
+    check_name(out)
     there = next(path for path in out.resolve().parents if path.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -229,3 +238,7 @@ def _mark_done(folder: Path, key: dict) -> None:
         if p.is_file() and p.name != DONE
     }
     write_text_atomic(folder / DONE, json.dumps({"key": key, "files": files}, indent=1, ensure_ascii=False))
+    for name in files:  # safetensors lets only its owner read what it writes; a store is shared as the umask says
+        (folder / name).chmod(
+            stat.S_IMODE((folder / name).stat().st_mode) | stat.S_IMODE((folder / DONE).stat().st_mode)
+        )

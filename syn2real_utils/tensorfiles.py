@@ -23,6 +23,7 @@ from torch import Tensor
 
 from syn2real_utils.errors import UserError, disk_full, names
 from syn2real_utils.progress import track
+from syn2real_utils.store import check_name
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
@@ -273,6 +274,7 @@ def check_free(
 ) -> Path:
     """Return the whole path of `out` if `published` may write there; what it raises is said before the work begins."""
     out = out.resolve()
+    check_name(out)
     taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if taken and not overwrite:
         raise UserError(f"{out} exists already: name another output, or give --overwrite (overwrite=True)")

@@ -168,6 +168,8 @@ def _from_csv(file: Path, content: str, warnings: list[str]) -> Iterator[tuple[i
         header, table = list(reader.fieldnames or []), list(reader)
     except csv.Error as error:
         raise UserError(f"{file} is no CSV: {error}") from error
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise UserError(f"{file} names the column {names(twice, 3)} twice in its header: name each once")
     column = _column(header, f"{file} has", "column")
     if column not in COLUMNS and re.search(r"[;\t|]", column):
         raise UserError(f"{file} is not separated by commas (its header is '{column}'): save it with commas")
@@ -185,7 +187,7 @@ def _from_jsonl(file: Path, content: str, warnings: list[str]) -> Iterator[tuple
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f'{file} line {number} is no JSON: expected one object such as {{"text": ...}}') from error
         if not isinstance(row, dict):
             raise UserError(f'{file} line {number} is no JSON object: expected one such as {{"text": ...}}')

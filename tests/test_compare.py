@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -238,4 +239,7 @@ def test_the_command_prints_a_table_or_json_and_needs_no_torch(rows, capsys):
         [sys.executable, "-c", block, "compare", str(rows), str(rows), *options], capture_output=True, text=True
     )
     assert done.returncode == 0 and "all domains" in done.stdout and "not significant" in done.stdout, done.stderr
+    command = [sys.executable, "-m", "syn2real_utils.cli", "compare", str(rows), str(rows), *options]
+    narrow = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert narrow.returncode == 0 and "\\u2212" in narrow.stdout, "a minus sign that the terminal lacks is escaped"
     assert max(map(len, done.stdout.splitlines())) <= 118

@@ -361,6 +361,13 @@ BAD = {
     "row 2: the clip .*a.wav holds nan or inf": lambda own: soundfile.write(
         str(own / "a.wav"), np.array([0.1, np.nan, 0.1] * 4000, dtype="float32"), 8_000, subtype="FLOAT"
     ),
+    "row 2: the clip .*a.wav holds samples beyond": lambda own: soundfile.write(
+        str(own / "a.wav"), np.full(4000, 1e30, dtype="float32"), 8_000, subtype="FLOAT"
+    ),
+    "row 2: the clip .*a.wav is cut short: 956 of its 8000 bytes": lambda own: (
+        soundfile.write(str(own / "a.wav"), np.full(4000, 0.1), 8_000),
+        (own / "a.wav").write_bytes((own / "a.wav").read_bytes()[:1000]),
+    ),
     "row 2: the clip .*a.wav is empty": lambda own: soundfile.write(str(own / "a.wav"), np.zeros(0), 8_000),
     "row 2: the clip metadata.csv is no wav": lambda own: edit(
         own, file_name=["metadata.csv", "train/b.flac", "test/c d.ogg", "é.mp3"]

@@ -100,6 +100,15 @@ def test_unknown_profile_and_bad_files(tmp_path):
 def test_overrides_are_read_as_yaml_and_checked():
     with pytest.raises(UserError, match="--set 'name=2025-06-31': the value is no YAML"):
         parse_overrides(["name=2025-06-31"])
+    for twice, message in (
+        (["training.epochs=1", "training.epochs=2"], "--set training.epochs=... is given more than once"),
+        (["training={epochs: 1, epochs: 2}"], "the value is no YAML .key 'epochs' stands twice"),
+        (["seeds=" + 2000 * "["], "the value is no YAML"),
+    ):
+        with pytest.raises(UserError, match=message):
+            parse_overrides(twice)
+    with pytest.raises(UserError, match="threads"):
+        load_profile("quickstart", parse_overrides(["threads=100000"]))
     assert parse_overrides(["training.epochs=0.5", "targets=[food]"]) == {"training.epochs": 0.5, "targets": ["food"]}
     with pytest.raises(UserError, match="expected key=value"):
         parse_overrides(["training.epochs"])

@@ -3,6 +3,8 @@
 import errno
 import json
 import multiprocessing
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,19 @@ def test_made_once_and_found_by_its_key(tmp_path):
     assert made == [1] and again == first and first.path.name == f"label-{fingerprint(KEY)}"
     assert json.loads((first.path / "done.json").read_text())["key"] == KEY
     assert store.find("kind", "label", {**KEY, "n": 2}) is None
+
+
+def test_what_is_made_may_be_read_by_whom_the_umask_lets(tmp_path):
+    def own(into: Path) -> None:
+        fill(into)
+        (into / "sub" / "a.txt").chmod(0o600)  # as safetensors writes
+
+    before = os.umask(0o022)
+    try:
+        made = Store(tmp_path).build("kind", "label", KEY, own)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((made.path / "sub" / "a.txt").stat().st_mode) == 0o644
 
 
 def test_failure_publishes_nothing_and_the_next_call_goes_on(tmp_path):

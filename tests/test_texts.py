@@ -96,6 +96,8 @@ ERRORS = {
     "semicolons": ("t.csv", "id;text\n1;x\n", "is not separated by commas"),
     "open quote": ("t.csv", 'text\n"el perro\n', "is no CSV"),
     "too many cells": ("t.csv", "id,text\n1,el perro, grande\n", "row 2 has more cells than the header"),
+    "a column twice": ("t.csv", "text,text\nuno,a\n", "names the column text twice in its header"),
+    "deep JSON": ("t.jsonl", '{"text": ' + 100_000 * "[", "line 1 is no JSON"),
     "no JSON": ("t.jsonl", '{"text": "x"}\nel gato\n', "line 2 is no JSON"),
     "no object": ("t.jsonl", '["x"]\n', "line 1 is no JSON object"),
     "unknown key": ("t.jsonl", '{"id": 1, "said": "x"}\n', "line 1 has no key 'text' or 'transcription'"),

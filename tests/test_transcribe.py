@@ -377,3 +377,13 @@ def test_the_pitch_of_a_voice_is_found_and_noise_has_none(hertz):
     silence, noise = np.zeros(RATE, np.float32), np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
     assert audio.pitch(np.concatenate([silence, voice, silence])) == pytest.approx(hertz, rel=0.03)
     assert all(np.isnan(audio.pitch(wave)) for wave in (silence, noise, voice[:100], silence[:0]))
+
+
+@pytest.mark.parametrize("size", [0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000])
+def test_a_wav_whose_writer_did_not_know_its_length_is_no_cut_one(tmp_path, size):
+    file = tmp_path / "a.wav"
+    soundfile.write(str(file), np.full(RATE, 0.1), RATE)
+    content = file.read_bytes()
+    at = content.index(b"data") + 4
+    file.write_bytes(content[:at] + size.to_bytes(4, "little") + content[at + 4 :])
+    assert len(audio.read(file)) == RATE
