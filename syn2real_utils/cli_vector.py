@@ -63,7 +63,7 @@ def cosine(a: Path, b: Path, in_json: Json = False) -> None:
 
 
 def _cosine(value: float) -> str:
-    return "undefined, for one of the two is zero there" if math.isnan(value) else f"{value:+.4f}"
+    return "undefined: one of the two is zero there, or not finite" if math.isnan(value) else f"{value:+.4f}"
 
 
 @vector.command()

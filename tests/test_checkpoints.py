@@ -310,6 +310,16 @@ def test_cosine_and_info_are_plain_data(models, tau):
     assert checkpoints.info(models["pretrained"])["lineage"]["kind"] == "model"
 
 
+def test_what_is_no_model_is_told_as_what_it_is(models, tmp_path):
+    adapter, out = tmp_path / "adapter", tmp_path / "out"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    refused("no model at .*nope: expected a folder", checkpoints.subtract, tmp_path / "nope", models["syn"], out)
+    refused("adapter holds an adapter, no model: merge it", checkpoints.subtract, adapter, models["syn"], out)
+    long = tmp_path / ("x" * 201)
+    refused("has 201 bytes: name an output of 200 at most", checkpoints.subtract, models["real"], models["syn"], long)
+
+
 def test_another_parent_size_type_or_architecture_is_refused(models, tau, tmp_path):
     out = tmp_path / "out"
     stranger = make(tmp_path / "stranger", 9)

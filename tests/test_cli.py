@@ -266,6 +266,12 @@ def test_evaluate_a_carried_backbone_on_a_users_folder(home, capsys, tmp_path, s
     status, _, err = call(capsys, "evaluate", base, real, "-o", real / "metadata.csv")
     assert status == 2 and "holds no rows of evaluate, so it is not overwritten" in err
     assert (real / "metadata.csv").read_bytes() == before
+    status, _, err = call(capsys, "evaluate", base, real, "-o", "/dev/null")
+    assert status == 2 and "holds no rows of evaluate" in err
+    clip = next(real.glob("*.ogg"))
+    before = clip.read_bytes()
+    status, _, err = call(capsys, "evaluate", base, real, "-o", clip)
+    assert status == 2 and "holds no rows of evaluate" in err and clip.read_bytes() == before
     table = home / "utterances.csv"
     table.write_text("utterance,errors,domain,model,target,lam\na,0,food,adapted,food,0.2\n")
     status, _, err = call(capsys, "evaluate", base, real, "-o", table)

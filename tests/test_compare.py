@@ -182,6 +182,7 @@ def test_files_that_do_not_fit_are_refused_with_what_differs(tmp_path):
         ({"text_id": ["t", "u"]}, "the text_id of "),
         ({"seed": [0, 20240101]}, r"has the seeds 0, B .* 0, 20240101: choose one, such as --only seed=0"),
         ({"errors": ["many", "few"]}, "column errors must hold a whole number of 0 or more in every row"),
+        ({"errors": [True, False]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [-3, 0]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"errors": [float("inf"), 0]}, "column errors must hold a whole number of 0 or more in every row"),
         ({"n_words": [0, 0]}, "no reference has a word"),
