@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a model or
 
 
 def as_json(value: object) -> str:
-    """`value` as JSON."""
-    return json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    """`value` as JSON; where it is printed to what is not UTF-8, with JSON's own escapes."""
+    narrow = (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8"
+    return json.dumps(_plain(value), indent=1, ensure_ascii=narrow, allow_nan=False)
 
 
 def _plain(value: object) -> object:

@@ -68,7 +68,7 @@ def architecture(folder: Path | str) -> str:
     """Kind of a model by its config.json, e.g. "whisper/WhisperForConditionalGeneration"."""
     if not Path(folder).is_dir():
         raise UserError(f"no model at {folder}: expected a folder as save_pretrained writes it")
-    if (Path(folder) / "adapter_config.json").is_file():
+    if (Path(folder) / "adapter_config.json").is_file() and not (Path(folder) / "config.json").is_file():
         raise UserError(f"{folder} holds an adapter, no model: merge it into its base model with peft first")
     try:
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))

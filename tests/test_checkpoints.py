@@ -316,6 +316,9 @@ def test_what_is_no_model_is_told_as_what_it_is(models, tmp_path):
     (adapter / "adapter_config.json").write_text("{}")
     refused("no model at .*nope: expected a folder", checkpoints.subtract, tmp_path / "nope", models["syn"], out)
     refused("adapter holds an adapter, no model: merge it", checkpoints.subtract, adapter, models["syn"], out)
+    whole = shutil.copytree(models["real"], tmp_path / "whole")
+    (whole / "adapter_config.json").write_text("{}")
+    assert checkpoints.architecture(whole) == checkpoints.architecture(models["real"]), "weights are there too"
     long = tmp_path / ("x" * 201)
     refused("has 201 bytes: name an output of 200 at most", checkpoints.subtract, models["real"], models["syn"], long)
 

@@ -243,4 +243,9 @@ def test_the_command_prints_a_table_or_json_and_needs_no_torch(rows, capsys):
     command = [sys.executable, "-m", "syn2real_utils.cli", "compare", str(rows), str(rows), *options]
     narrow = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
     assert narrow.returncode == 0 and "\\u2212" in narrow.stdout, "a minus sign that the terminal lacks is escaped"
+    program = "from syn2real_utils.cli_shared import as_json; print(as_json({'ñ': '−'}))"
+    plain = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}
+    )
+    assert json.loads(plain.stdout) == {"ñ": "−"}
     assert max(map(len, done.stdout.splitlines())) <= 118
