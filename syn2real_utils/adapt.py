@@ -168,7 +168,8 @@ def _make(order: Order) -> Made:
     if not picked and order.unlabelled:
         say("  warning: --unlabelled is not used, for there is no vector to scale")
     if not picked and order.vector == vectorpick.AUTO:
-        say(ready.how_to_make(profile.backbone.name, profile.corpus.language, engines))
+        rate = recipe.learning_rate(stages.pretrained(profile))
+        say(ready.how_to_make(profile.backbone.name, profile.corpus.language, engines, rate))
     devel, real = (folder and proof.of_folder(profile, folder) for folder in (order.devel, order.real))
     scored, heard = (proof.clips_of(of) if of else None for of in (devel, real))
     for option, rows in (("--devel", scored), ("--real", heard)):

@@ -209,7 +209,10 @@ def adapt(
     domain: Annotated[str | None, typer.Option(help="What the domain is called; default: as the file.")] = None,
     takes: Annotated[int, typer.Option(help="Clips of each text and TTS.")] = 1,
     keep: Annotated[float, typer.Option(help="Share of the pretrained weights in the result, 0 to 1.")] = 0.0,
-    devel: Annotated[Path | None, typer.Option(help="AudioFolder of real clips that prove it.")] = None,
+    devel: Annotated[
+        Path | None,
+        typer.Option(help="Real clips that prove it: a folder with them and metadata.csv (file_name,transcription)."),
+    ] = None,
     real: Annotated[Path | None, typer.Option(help="AudioFolder of real clips for the rival `joint`.")] = None,
     unlabelled: Annotated[
         Path | None,

@@ -65,7 +65,8 @@ def told(profile: Profile) -> str:
     about = report.manifest(place, "machine", "commit")
     return (
         f"{profile.name}: no run here, so these are the committed rows of {place.relative_to(home())}/ ({about['machine']}, "
-        f"commit {about['commit']}); 'syn2real run {profile.name}' computes them"
+        f"commit {about['commit']}); 'syn2real run {profile.name}' computes them; "
+        "cells that read models or vectors show nothing until then"
     )
 
 

@@ -18,6 +18,8 @@ INSTALL = 'pip install -c constraints.txt -e ".[cluster]"'
 REPORT = "report"  # the last rule of the workflow, which is no notebook
 JOB_MB = 3500  # memory of one job with Whisper base, in MB
 IMAGE, VOLUMES = "container-image", "kubernetes-persistent-volumes"
+# where a pod keeps its copies of Snakemake's files: below the project's folder pods would delete those of others
+OWN_COPIES = "/tmp/snakemake-storage"
 # seconds that files of a node may take to be seen on another through a network file system
 LATENCY = 60
 
@@ -73,6 +75,7 @@ class Executor:
         arguments += ["--retries", str(profile.resources.retries), "--latency-wait", str(LATENCY)]
         if self.name == "kubernetes":  # pods start in folders of their own: Snakemake's files go by the volume
             arguments += ["--default-storage-provider", "fs", "--default-storage-prefix", str(home())]
+            arguments += ["--remote-job-local-storage-prefix", OWN_COPIES]
         for name, value in map(_pair, self.options):
             arguments += [f"--{name}", *_words(value)]
         return arguments

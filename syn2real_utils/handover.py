@@ -10,14 +10,13 @@ import pandas as pd
 from syn2real_utils import __version__, machine, proof
 from syn2real_utils.backbones.sources import HUB_NAME
 from syn2real_utils.lineage import read_lineage
-from syn2real_utils.modelcard import CARD
 from syn2real_utils.origins import Origin, lines, origin
 from syn2real_utils.profile import Profile, TrainingPart
 from syn2real_utils.readyruns import base_model, data_of
 from syn2real_utils.readyvector import ReadyVector
 from syn2real_utils.statistics import CLIP, FULL
 from syn2real_utils.store import DONE, Artifact, write_text_atomic
-from syn2real_utils.tensorfiles import published
+from syn2real_utils.tensorfiles import CARD, published
 from syn2real_utils.texts import Texts
 from syn2real_utils.vectorpick import Vector
 from syn2real_utils.verdict import change
@@ -120,6 +119,7 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         part for vector in found.vectors for part in vector.data
     ]
     base = base_model(name)
+    architecture = lineage.architecture if lineage else ""
     good, training = page.synthetic[page.synthetic.quality == "ok"], page.training
     flagged = page.synthetic.quality[page.synthetic.quality != "ok"].value_counts().sort_index()
     return {
@@ -128,6 +128,7 @@ def _values(page: Page, adapted: Artifact) -> dict[str, object]:
         "name": found.path.name,
         "language": profile.corpus.language,
         "base_model": base,
+        "model_type": architecture.split("/")[0],
         "on_hub": bool(HUB_NAME.fullmatch(base)),
         "parent": str(lineage.parent)[:12] if lineage else "unknown",
         "tts": [f"{speaker} ({count} clips)" for speaker, count in good.speaker.value_counts().sort_index().items()],

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from huggingface_hub import HfApi, get_token, snapshot_download
+from huggingface_hub import CommitOperationAdd, HfApi, get_token, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -85,11 +85,21 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
         made = _api().create_repo(repo_id, private=private, exist_ok=True)
         if private:
             _refuse_public(repo_id)
-        message = f"syn2real: {folder.resolve().name}"
-        _api().upload_folder(
-            repo_id=repo_id, folder_path=folder, allow_patterns=[file.name for file in goes], commit_message=message
-        )
+        operations = [
+            CommitOperationAdd(file.name, _card(file, repo_id) if file.name == tensorfiles.CARD else file)
+            for file in goes
+        ]
+        _api().create_commit(repo_id, operations, commit_message=f"syn2real: {folder.resolve().name}")
     return str(made)
+
+
+def _card(file: Path, repo_id: str) -> bytes:
+    """A card as it stands on the hub: its commands name the repository in place of the folder."""
+    own = file.resolve().parent.name
+    page = file.read_text(encoding="utf-8")
+    for before, after in (('model="', '"'), ("--vector ", " ")):
+        page = page.replace(f"{before}{own}{after}", f"{before}{repo_id}{after}")
+    return page.encode()
 
 
 def pull(

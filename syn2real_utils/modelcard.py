@@ -13,9 +13,9 @@ from syn2real_utils.origins import of_profile, terms
 from syn2real_utils.profile import Profile
 from syn2real_utils.readyruns import base_model
 from syn2real_utils.store import DONE, write_text_atomic
+from syn2real_utils.tensorfiles import CARD
 
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
-CARD = "README.md"
 
 
 def export(profile: Profile, target: str, tts: str, seed: int) -> Path:

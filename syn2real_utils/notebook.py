@@ -8,7 +8,6 @@ import glob
 import logging
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,9 +22,8 @@ from traitlets.config import Config
 
 from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
-from syn2real_utils.store import check_writable, home, write_text_atomic
+from syn2real_utils.store import HOST, check_writable, home, write_text_atomic
 
-HOST = socket.gethostname().partition(".")[0]  # a number of a process means nothing on another machine
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 

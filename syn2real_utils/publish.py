@@ -18,11 +18,10 @@ from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.readyruns import PROFILE, vector_of_run
 from syn2real_utils.readyvector import ABOUT, About, ReadyVector, read
 from syn2real_utils.store import write_text_atomic
-from syn2real_utils.tensorfiles import VECTOR
+from syn2real_utils.tensorfiles import CARD, VECTOR
 from syn2real_utils.vectors import TaskVector
 
 TEMPLATE = Path(__file__).parent / "templates" / "vector_card.md"
-CARD = "README.md"
 FORMS = ("full", "lora")
 RANK = 8  # our choice: 6.6 MB for Whisper base, of 290; 43 % of |tau|^2 in the quickstart
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from syn2real_utils import hub
 from syn2real_utils.corpora import asterisk, tuxpaint
 from syn2real_utils.errors import UserError
+from syn2real_utils.profile import load_profile
 from syn2real_utils.progress import say
 from syn2real_utils.readyruns import PROFILE, RUN, of_run, vector_of_run
 from syn2real_utils.readyvector import ABOUT, About, ReadyVector, read
@@ -78,8 +79,11 @@ def from_hub(repo_id: str, revision: str | None = None) -> ReadyVector:
     return dataclasses.replace(read(hub.pull(repo_id, revision)), repository=repo_id)
 
 
-def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
-    """What to say where no vector was found for these weights, this language and these TTS engines."""
+def how_to_make(backbone: str, language: str, tts: Sequence[str], learning_rate: float | None = None) -> str:
+    """What to say where no vector was found for these weights, this language and these TTS engines.
+
+    `learning_rate`: that fits the backbone; it is named where the profile has another.
+    """
     profile, speech = _carried(language)
     own = {
         "name": re.sub(r"[^A-Za-z0-9_.-]+", "-", "-".join(["tau", language, Path(backbone).name, *tts]))[:NAME],
@@ -87,6 +91,8 @@ def how_to_make(backbone: str, language: str, tts: Sequence[str]) -> str:
         "corpus.language": language,
         "tts": f"[{', '.join(f'{{name: {name}}}' for name in tts)}]",
     }
+    if learning_rate and learning_rate != load_profile(profile).training.learning_rate:
+        own["training.learning_rate"] = f"{learning_rate:g}"
     settings = " ".join(f"--set {key}={shlex.quote(value)}" for key, value in (own | speech).items())
     return (
         f"no ready vector: real speech of other domains makes one, such as\n  syn2real run {profile} {settings}\n"

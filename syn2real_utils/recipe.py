@@ -37,16 +37,22 @@ WAV = 0.032  # MB a second
 
 def training(backbone: Path, clips: int) -> TrainingPart:
     """How a backbone is fine-tuned on so many clips."""
-    width = json.loads((backbone / "config.json").read_text(encoding="utf-8")).get("d_model", 0)
-    rate = LEARNING_RATE_CTC if sources.kind(backbone) == sources.CTC else LEARNING_RATES.get(width, LEARNING_RATE)
     return TrainingPart(
         epochs=EPOCHS,
         batch_size=BATCH if clips >= FEW_CLIPS else SMALL_BATCH,
-        learning_rate=rate,
+        learning_rate=learning_rate(backbone),
         warmup_ratio=WARMUP,
         weight_decay=WEIGHT_DECAY,
         save_steps=SAVE_STEPS,
     )
+
+
+def learning_rate(backbone: Path) -> float:
+    """That of the released code for a model of this size."""
+    if sources.kind(backbone) == sources.CTC:
+        return LEARNING_RATE_CTC
+    width = json.loads((backbone / "config.json").read_text(encoding="utf-8")).get("d_model", 0)
+    return LEARNING_RATES.get(width, LEARNING_RATE)
 
 
 @dataclass(frozen=True)

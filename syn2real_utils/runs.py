@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from syn2real_utils import given, machine, notebook, paperplan, report, results, signals, speech, stages
+from syn2real_utils.backbones import sources
 from syn2real_utils.errors import JobError, UserError, names
 from syn2real_utils.executors import REPORT, Executor, check_resources
 from syn2real_utils.paperplan import Estimate
@@ -76,6 +77,8 @@ def fetch(profile: Profile) -> None:
         )
     for part in profile.tts:
         load_engine(speech.with_speakers(profile, part), Store())
+        if part.round_trip:
+            sources.resolve(part.round_trip.asr, Store())
 
 
 def notebook_names() -> list[str]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from syn2real_utils.errors import UserError, disk_full
 from syn2real_utils.progress import say
 
 DONE = "done.json"
+HOST = socket.gethostname().partition(".")[0]  # a number of a process means nothing on another machine
 LONGEST_NAME = 200  # bytes; file systems have 255, and what is hidden beside an output adds its own
 T = TypeVar("T")
 _WAITS = ContextVar("waits", default=True)  # whether an artifact that another process makes is waited for
@@ -205,7 +207,7 @@ def read_utf8(file: Path) -> str:
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # others may write the same file
+    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.partial")  # others may write the same file
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
 

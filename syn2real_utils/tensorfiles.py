@@ -26,6 +26,7 @@ from syn2real_utils.progress import track
 from syn2real_utils.store import check_name
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
+CARD = "README.md"  # beside them
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PIECE = 1 << 18  # elements that one step reads, computes and writes: they stay in the processor's cache
 SPAN = 32 * PIECE  # elements that a thread takes at a time

@@ -33,6 +33,12 @@ MARKUP = re.compile(
     r"|\*\*|__|^(?:#{1,6}|[-*+•>])\s"  # Markdown: bold, headings, lists, quotes
     r"|\{[\w.]*\}|%(?:\(\w+\))?[sd]\b"  # places that a program fills in
 )
+SHORT = re.compile(
+    r"\d\s?(?!x\b|(?:st|nd|rd|th)\b)[b-df-hj-np-tv-xzµ]{1,3}\b(?!['’])"  # a unit: 600 mg, 8 h; no ordinal, no 3x4
+    r"|[^\W\d_]/\w"  # mg/kg, c/8
+    r"|\bn\.?[º°]",  # nº 12
+    re.IGNORECASE,
+)
 DROPPED = ("line", "reason", "text")  # columns of the report
 EMPTY, CONTROL, TAGS = "empty", "control characters", "markup"
 SILENT, LONG, AGAIN = "nothing pronounceable", f"too long for {HEARD:g} s of speech", "duplicate after normalisation"
@@ -112,7 +118,18 @@ def read_texts(file: Path | str, language: str) -> Texts:
     said = [text for _, text in kept]
     if other := guess_language(said, language):
         warnings.append(f"the texts look like '{other}', not '{language}': is --language right?")
+    if short := [text for text in said if SHORT.search(text)]:
+        warnings.append(_as_it_stands(short, language))
     return Texts(file, language, texts.kept, texts.dropped, tuple(warnings))
+
+
+def _as_it_stands(short: list[str], language: str) -> str:
+    """That units and abbreviations are not written out, with the first of the texts as it is said."""
+    example = min(short, key=len)
+    return (
+        f"{len(short)} texts have units or abbreviations, which are said as they stand ('{example[:60]}' as "
+        f"'{spoken(example, language)[:80]}'): write them as people say them, also in transcripts of real clips"
+    )
 
 
 def _unusable(text: str, language: str, seen: set[str]) -> str:

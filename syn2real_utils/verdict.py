@@ -9,6 +9,7 @@ from syn2real_utils.readyvector import ReadyVector
 from syn2real_utils.vectorpick import NONE, Vector, expected_change, promised_change, recorded_lam
 
 LEVEL = 0.05  # of p; with fewer than six clips none can be below it
+VOICE = "a voice that it has not heard may gain nothing from tau: prove it with --devel"
 GOOD = 5.0  # WER in percent, our choice: of a model that misses one word in twenty there is little to mend
 
 
@@ -59,11 +60,13 @@ def _proved(changes: pd.DataFrame, before: float, moved: bool) -> tuple[bool, st
         tau, joint = rows.get(("adapted", "syn_target")), rows.get(("joint", "adapted"))
         if moved and tau is not None and not _surely_better(tau):
             said = change(tau.relative_change, tau.ci_low, tau.ci_high)
-            worse = tau.ci_low > 0 and tau.p < LEVEL
-            told += f"; tau {'makes it worse: call with --vector none' if worse else 'is no sure help'} ({said} against syn_target)"
+            helps = "makes it worse: call with --vector none" if _surely_worse(tau) else "is no sure help"
+            told += f"; tau {helps} ({said} against syn_target)"
         if joint is not None and _surely_better(joint):
             told += "; the rival in joint/ is surely better still"
         return True, told
+    if _surely_worse(row):
+        return False, f"{told}: it is surely worse, keep pretrained"
     if before <= GOOD:
         return (
             False,
@@ -93,8 +96,8 @@ def _promised(picked: Sequence[Vector], lam: float, keep: float) -> tuple[bool, 
         told += "; tau itself is no sure help"
     low_rank = any(isinstance(vector, ReadyVector) and vector.about.form != "full" for vector in picked)
     if keep or low_rank or lam != recorded_lam(picked):
-        told += "; that was whole, at its own lam and without --keep: prove this one with --devel"
-    return True, told
+        told += "; that was whole, at its own lam and without --keep, this one is not"
+    return True, f"{told}; {VOICE}"
 
 
 def change(relative: float, low: float, high: float) -> str:
@@ -107,6 +110,10 @@ def change(relative: float, low: float, high: float) -> str:
 
 def _surely_better(row) -> bool:
     return bool(row.ci_high < 0 and row.p < LEVEL)
+
+
+def _surely_worse(row) -> bool:
+    return bool(row.ci_low > 0 and row.p < LEVEL)
 
 
 def _range(interval: tuple[float, float]) -> str:

@@ -309,7 +309,8 @@ def test_go_and_no_go():
     made = [PlainVector(Path("tau"), known, 0.6, "guessing", (-20.0, 5.0), (-40.0, -5.0))]
     unsure = [PlainVector(Path("tau"), known, 0.6, "", (-20.0, -2.0), (-40.0, 1.0))]
     assert verdict("auto", made, 0.6, 0.0, None)[0]
-    assert "prove this one" in verdict("auto", made, 0.9, 0.0, None)[1]
+    go, reason = verdict("auto", made, 0.9, 0.0, None)
+    assert "this one is not; a voice that it has not heard may gain nothing from tau: prove it" in reason
     go, reason = verdict("auto", unsure, 0.6, 0.0, None)
     assert not go and "-40.0 to +1.0 % against pretrained" in reason and "not surely better" in reason
     silent = [PlainVector(Path("tau"), known)]
@@ -335,6 +336,10 @@ def test_go_and_no_go():
     assert not go and "so few clips prove nothing (p 0.25)" in reason
     go, reason = verdict("auto", made, 0.6, 0.0, better.assign(ci_high=2.0), before=3.0)
     assert not go and "pretrained is already good on your real clips (WER 3.0 %)" in reason
+    go, reason = verdict(
+        "auto", made, 0.6, 0.0, better.assign(relative_change=20.0, ci_low=5.0, ci_high=40.0), before=3.0
+    )
+    assert not go and "it is surely worse, keep pretrained" in reason
     worse = columns | {"baseline": "syn_target", "relative_change": 20.0, "ci_low": 5.0, "ci_high": 40.0}
     joint = columns | {
         "model": "joint",

@@ -1,5 +1,6 @@
 """Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
 
+import base64
 import re
 from pathlib import Path
 
@@ -149,4 +150,5 @@ def test_a_gpu_of_kubernetes_is_asked_for_as_a_limit(tmp_path, monkeypatch):
     volume = f"kubernetes-persistent-volumes=claim:{home}"
     found = jobs(Executor("kubernetes", options=("container-image=example.org/syn2real:1", volume)))
     assert all(asked in found["03_finetune"] for asked in ("gpu=2", "gpu_manufacturer=nvidia", "scale=0"))
+    assert base64.b64encode(b"/tmp/snakemake-storage").decode() in found["03_finetune"], "pods do not share copies"
     assert "gpu" not in found["08_results"].split("Shell command")[0].split("resources:")[1]

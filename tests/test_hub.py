@@ -40,9 +40,11 @@ def test_the_hub_gets_the_bytes_of_the_folder_and_gives_them_back(form, there, r
     assert "which needs the network" in err
     repository, sent = there.repositories["me/tau"], contents(home / "vectors" / "mine")
     sha, files = repository.at("main")
-    assert files == sent and repository.private and repository.lfs == {"vector.safetensors"}
+    card = sent.pop("README.md").replace(b"--vector mine ", b"--vector me/tau ")
+    assert b"--vector me/tau -o my-model/" in card, "the commands of a card on the hub name the repository"
+    assert files == sent | {"README.md": card} and repository.private and repository.lfs == {"vector.safetensors"}
     found = ready.from_hub("me/tau")
-    assert {p.name: p.read_bytes() for p in found.path.iterdir()} == sent
+    assert {p.name: p.read_bytes() for p in found.path.iterdir()} == files
     assert same(found.load(), ready.read(home / "vectors" / "mine").load())
     assert same(ready.from_hub("me/tau", revision=sha).load(), found.load())
 
@@ -83,12 +85,13 @@ def test_what_was_fetched_stays_where_the_hub_cannot_be_reached(there, run, home
 
 def test_a_model_goes_without_its_pickles_and_only_what_may_be_read_comes_back(there, tmp_path, capsys):
     folder = make(tmp_path / "model", 1)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    (folder / "README.md").write_text('---\nlicense: mit\n---\npipeline(model="model") of my model\n')
     (folder / "merges.txt").write_text("a b\n")
     torch.save({}, folder / "training_args.bin")
     hub.push(folder, "me/model")
     assert "not pushed: training_args.bin" in capsys.readouterr().out
     expected = {name: content for name, content in contents(folder).items() if name != "training_args.bin"}
+    expected["README.md"] = b'---\nlicense: mit\n---\npipeline(model="me/model") of my model\n'
     assert there.repositories["me/model"].at("main")[1] == expected
     expected.pop("merges.txt")
     assert {p.name: p.read_bytes() for p in hub.pull("me/model").iterdir()} == expected

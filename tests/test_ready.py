@@ -215,6 +215,8 @@ def test_none_found_says_how_to_make_one(run, parent):
         "syn2real run quickstart --set name=tau-fr-x-y-pico-kokoro --set backbone.name='/my models/x y' --set corpus.language=fr "
         "--set tts='[{name: pico}, {name: kokoro}]'\n" in said
     )
+    assert "learning_rate" not in ready.how_to_make("base", "fr", ["pico"], 2e-5), "the profile has it"
+    assert "--set training.learning_rate=1e-05" in ready.how_to_make("openai/whisper-small", "fr", ["pico"], 1e-5)
     assert "syn2real vector publish" in said and len(said.splitlines()) <= 3
 
 

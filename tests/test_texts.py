@@ -51,6 +51,22 @@ def test_what_no_tts_says_is_dropped_and_a_broken_letter_can_be_told(tmp_path):
     assert broken.report().splitlines()[-1] == f"3,{CONTROL},\\ud800"
 
 
+def test_units_and_abbreviations_are_told_with_what_is_said(tmp_path):
+    lines = [
+        "600 mg c/8 h y ya está",
+        "receta nº 12",
+        "a 20 km",
+        "tres por 4",
+        "6x7=42",
+        "el 1er piso",
+        "3 y 4",
+        "1ª planta",
+    ]
+    (warning,) = read_texts(written(tmp_path, "t.txt", "\n".join(lines)), "es").warnings
+    assert warning.startswith("3 texts have units or abbreviations") and "('a 20 km' as 'a veinte km')" in warning
+    assert not read_texts(written(tmp_path, "e.txt", "the 2nd street\nthe 4th of July\n"), "en").warnings
+
+
 def test_numbers_said_alike_are_duplicates(tmp_path):
     found = read_texts(written(tmp_path, "t.txt", "5 perros\ncinco perros\nseis perros"), "es")
     assert [text for _, text in found.kept] == ["5 perros", "seis perros"]
