@@ -29,7 +29,8 @@ def anatomy_table(
     """tables/anatomy.csv: what `model` changes by domain, by number of reference words and by duration, per TTS.
 
     Returns:
-        A row per `by` (domain, words, seconds) and `value`, in the order of the bins; p_holm over the values of one `by`.
+        A row per `by` (domain, words, seconds) and `value`, in the order of the bins; p_holm over the values of one `by` and all TTS,
+        so that of a domain it is that of the main table.
     """
     parts = []
     for tts, rows in utterances.groupby("tts", sort=True):
@@ -43,9 +44,11 @@ def anatomy_table(
                 for value in labels.cat.categories
                 if (same == value).any()
             ]
-            found = pd.DataFrame(table).assign(tts=tts, by=by)
-            parts.append(found.assign(p_holm=holm(found.p)))
-    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(ANATOMY_COLUMNS))
+            parts.append(pd.DataFrame(table).assign(tts=tts, by=by))
+    if not parts:
+        return pd.DataFrame(columns=list(ANATOMY_COLUMNS))
+    table = pd.concat(parts, ignore_index=True)
+    table["p_holm"] = table.groupby("by").p.transform(holm)
     numbers = table.select_dtypes(float).columns
     return table.assign(**table[numbers].round(4))[list(ANATOMY_COLUMNS)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from syn2real_utils import tables
-from syn2real_utils.bootstrap import MOST_SAMPLES, SAMPLES, SPEAKERS, Change, corpus_wer, holm, paired_change
+from syn2real_utils.bootstrap import MORE, MOST_SAMPLES, SAMPLES, SPEAKERS, Change, corpus_wer, holm, paired_change
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.selection import CHOSEN, DIGITS, ORACLE, is_chosen, is_oracle
 from syn2real_utils.statistics import ALL
@@ -138,9 +138,9 @@ def as_table(found: Sequence[Difference], confidence: float = 0.95, samples: int
 
 def _too_few(domains: int, samples: int, level: float) -> str:
     """A warning where so few resamples let no p be significant, after Holm over the domains."""
-    if 2 * max(domains, 1) / (samples + 1) < level:
+    if 2 * max(domains, 1) / (MORE * samples + 1) < level:
         return ""
-    wanted = math.ceil(2 * max(domains, 1) / level)
+    wanted = math.ceil(2 * max(domains, 1) / level / MORE)
     advice = f"give --samples {wanted} or more" if wanted <= MOST_SAMPLES else "give a lower --confidence"
     return f" So few resamples ({samples}) let no p of a {'domain' if domains else 'row'} be that small: {advice}."
 

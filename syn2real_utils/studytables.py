@@ -46,10 +46,11 @@ def computed(
 def selectors(
     utterances: pd.DataFrame, scores: pd.DataFrame, samples: int = SAMPLES, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """tables/selectors.csv: `adapted` at the lam that each selector chose, against the oracle and against syn_target.
+    """tables/selectors.csv: `adapted` at the lam that each selector chose, against the oracle, the run's own choice and syn_target.
 
     Pooled rows hold each part at its own lam, and lam is empty unless they agree. The oracle is that of each target's labels:
-    neither the interval of the regret nor its p counts that it was picked on these very clips. p: of the change against
+    neither the interval of the regret nor its p counts that it was picked on these very clips. to_default: points of WER against the
+    lam that the run itself chose. p: of the change against
     syn_target; p_holm: over the targets and TTS of a selector.
 
     Args:
@@ -59,13 +60,15 @@ def selectors(
         confidence: e.g. 0.95.
     """
     adapted = _rounded(utterances[utterances.model == "adapted"])
-    oracle = adapted[is_oracle(adapted.lam_source)]
+    oracle, own = adapted[is_oracle(adapted.lam_source)], adapted[is_chosen(adapted.lam_source)]
     base = utterances[utterances.model == "syn_target"]
     table = []
     for (name, looks_at), picked in choices(scores).groupby(["selector", "looks_at"], sort=False):
         rows = _at(adapted, picked)
         for cell, part in _levels(rows):
-            best, before = (paired_change(part, _same(part, other), samples, confidence) for other in (oracle, base))
+            best, default, before = (
+                paired_change(part, _same(part, other), samples, confidence) for other in (oracle, own, base)
+            )
             table.append(
                 cell
                 | {"selector": name, "looks_at": looks_at, "lam": _agreed(part.lam)}
@@ -73,6 +76,8 @@ def selectors(
                 | {"wer_oracle": round(corpus_wer(_same(part, oracle)), 4)}
                 | _points("regret", best.difference, best.difference_low, best.difference_high)
                 | {"regret_p": round(best.p, 6)}
+                | _points("to_default", default.difference, default.difference_low, default.difference_high)
+                | {"to_default_p": round(default.p, 6)}
                 | {"wer_syn_target": round(corpus_wer(_same(part, base)), 4)}
                 | _points("relative_change", before.relative, before.low, before.high)
                 | {"p": round(before.p, 6)}

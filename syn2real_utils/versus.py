@@ -142,7 +142,7 @@ def rivals_table(changes: pd.DataFrame, confidence: float = 0.95) -> pd.DataFram
         }
         for name, rows in models.items():
             best = None if rows.empty else rows.loc[rows.wer.idxmin()]
-            row[name] = NOT_RUN if best is None else f"{best.model} {best.wer:.1f}"
+            row[name] = NOT_RUN if best is None else f"{names(rows.model[rows.wer == best.wer])} {best.wer:.1f}"
             row[f"{name} against adapted"] = NOT_RUN if best is None else percent_change(best)
             row[f"p (Holm), {name.split()[1]}"] = NOT_RUN if best is None else p_text(best.p_holm)
             row[f"verdict, {name.split()[1]}"] = (

@@ -189,7 +189,30 @@ def test_texts_that_did_not_change_are_no_evidence():
         assert statistics.paired_change(after, before).p >= min(1.0, 2.0 ** (1 - changed))
     assert statistics.paired_change(before, before).p == 1
     many = rows(*[(str(i), 1, 4) for i in range(40)])
-    assert statistics.paired_change(many.assign(errors=0), many).p == pytest.approx(2 / 10_001, rel=1e-6)
+    assert statistics.paired_change(many.assign(errors=0), many).p == pytest.approx(2 / 200_001, rel=1e-6)
+
+
+def test_a_sure_change_among_hundreds_of_comparisons_is_significant():
+    """As in a table of rivals: were its p no smaller than what 10,000 resamples can show, Holm would raise it above 0.05."""
+    before = rows(*[(str(i), 1 + i % 2, 4) for i in range(60)])
+    p = statistics.paired_change(before.assign(errors=1 - (np.arange(60) % 3 > 0)), before).p
+    assert statistics.holm([p, *[0.5] * 359])[0] < 0.05
+
+
+@pytest.mark.parametrize("speakers", [0, 8])
+def test_more_draws_are_of_the_same_kind(speakers):
+    """What is drawn for p alone spreads as what is drawn for the intervals, over seeds and speakers too."""
+    dice = np.random.default_rng(1)
+    parts = [
+        rows(*[(str(i % 50), int(e), 4) for i, e in enumerate(dice.integers(0, 4, 150))], run=run) for run in (0, 1)
+    ]
+    named = {"speaker": [f"s{i % speakers}" for i in range(150)]} if speakers else {}
+    before = pd.concat([part.assign(**named) for part in parts], ignore_index=True)
+    after = before.assign(errors=np.maximum(before.errors - dice.integers(0, 2, 300), 0))
+    one, other = (bootstrap.draw(table, ["errors"], 20_000, 0)[:, 0] for table in (after, before))
+    difference, more = one - other, bootstrap._differences(after, before, 20_000, 0)
+    for value in np.quantile(difference, [0.025, 0.25, 0.5, 0.75, 0.975]):
+        assert (more <= value).mean() == pytest.approx((difference <= value).mean(), abs=0.015)
 
 
 @pytest.mark.parametrize("count", [-1.0, np.nan, np.inf])
