@@ -80,6 +80,10 @@ def compare(
     """
     a, b = _read(file_a, only_a or {}), _read(file_b, only_b or {})
     _check_fit(a, b, f"A ({file_a})", f"B ({file_b})")
+    if ALL in set(a.domain) and a.domain.nunique() > 1:
+        raise UserError(
+            f"{file_a} has a domain '{ALL}', which stands for all of them in the result: give it another name"
+        )
     a, b = (rows.sort_values(KEYS, ignore_index=True) for rows in (a, b))
     speaker = a.speaker.where(a.speaker != "", b.speaker)  # one file may know what the other does not
     text_id = a.text_id.where(a.text_id != "", b.text_id)

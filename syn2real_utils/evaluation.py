@@ -101,6 +101,8 @@ def rescore(rows: pd.DataFrame, reference: str = "raw_reference", hypothesis: st
 
 
 def _count(reference: str, hypothesis: str) -> dict[str, object]:
+    # jiwer parts words at blanks alone: a line break or tab of a user's table would join two
+    reference, hypothesis = (" ".join(text.split()) for text in (reference, hypothesis))
     words = jiwer.process_words(reference, hypothesis)
     chars = jiwer.process_characters(reference, hypothesis)
     return {

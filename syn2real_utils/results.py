@@ -112,7 +112,10 @@ def _left_out_scores(settings: str, _: Path, sources: tuple[str, ...], tts: str,
 def left_out_vector(
     profile: Profile, sources: Sequence[str], domain: str, tts: str, seed: int, model: str = "adapted"
 ) -> VectorSpec | Direction:
-    """The vector of the other source domains when one is left out; for the pooled one, a stand-in of its length."""
+    """The vector of the other source domains when one is left out; for the pooled one, a stand-in of its length.
+
+    That length, one number, is of the vector of all sources: the left-out domain has had a part in it. Nothing of a target has.
+    """
     others = tuple(d for d in sources if d != domain)
     if model == "ensemble":
         return VectorSpec("mean", tts, others, seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from syn2real_utils import checkpoints, committed, geometry, stages
+from syn2real_utils import checkpoints, committed, geometry, stages, tables
 from syn2real_utils.directions import Direction
 from syn2real_utils.lineage import REAL
 from syn2real_utils.profile import Profile
@@ -114,4 +114,4 @@ def cached(kind: str, label: str, key: dict, make: Callable[[], pd.DataFrame]) -
         make().to_csv(into / "table.csv", index=False, lineterminator="\n", float_format="%.9g")
 
     found = Store().build(f"runs/artifacts/{kind}", label, key, write)
-    return pd.read_csv(found.path / "table.csv", dtype=dict.fromkeys(("tts_a", "domain_a", "tts_b", "domain_b"), str))
+    return tables.read_csv(found.path / "table.csv")

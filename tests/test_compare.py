@@ -99,6 +99,21 @@ def test_a_domain_without_words_is_undefined_and_files_without_any_are_refused(t
         compare(a, b, {"domain": "b"}, {"domain": "b"})
 
 
+def test_a_line_break_or_tab_parts_words_as_a_blank_does(tmp_path):
+    said = {"utterance": range(3), "text_id": range(3), "reference": ["hola que tal", "a b", "uno  dos"]}
+    a = write(tmp_path / "a.csv", **said, hypothesis=["hola que tal", "a b", "uno dos"])
+    b = write(tmp_path / "b.csv", **said, hypothesis=["hola que\ntal", "a\tb", "uno dos"])
+    (found,) = compare(a, b)
+    assert (found.wer_a, found.wer_b, found.n_words) == (0, 0, 7)
+
+
+def test_a_domain_that_is_called_as_all_of_them_is_refused(tmp_path):
+    counts = {"utterance": range(4), "text_id": range(4), "n_words": 2, "errors": 1}
+    a = write(tmp_path / "a.csv", **counts, domain=["all", "all", "b", "b"])
+    with pytest.raises(UserError, match="a domain 'all', which stands for all of them"):
+        compare(a, a)
+
+
 def test_too_few_resamples_are_told(tmp_path):
     rows = {"utterance": range(20), "text_id": range(20), "n_words": 2}
     a, b = (write(tmp_path / f"{n}.csv", **rows, errors=n) for n in (2, 1))

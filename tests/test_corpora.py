@@ -322,6 +322,18 @@ def test_folder_takes_every_format_and_rate(own, tmp_path):
     assert set(rows.fold) <= {0, 1}
 
 
+def test_one_recording_under_several_texts_is_told(own, tmp_path, capsys):
+    prepared(tmp_path, own_part(own))
+    assert "one recording" not in capsys.readouterr().out
+    (own / "again.wav").write_bytes((own / "a.wav").read_bytes())
+    rows = pd.read_csv(own / "metadata.csv")
+    more = {"file_name": "again.wav", "transcription": "otro texto", "domain": "menu"}
+    pd.concat([rows, pd.DataFrame([more])]).to_csv(own / "metadata.csv", index=False)
+    _, report, _ = prepared(tmp_path, own_part(own))
+    assert "2 clips are one recording under several texts (a.wav, again.wav)" in capsys.readouterr().out
+    assert sum(report.domains.values()) == 5
+
+
 def test_folder_without_a_column_domain_is_one_domain(own, tmp_path):
     edit(own, domain=None)
     _, report, _ = prepared(tmp_path, own_part(own))

@@ -15,10 +15,10 @@ from syn2real_utils.corpora.base import (
     read_metadata,
     text_id,
 )
-from syn2real_utils.errors import UserError
+from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import CorpusPart
 from syn2real_utils.progress import say, track
-from syn2real_utils.store import Store
+from syn2real_utils.store import Store, sha256
 from syn2real_utils.text import clean, normalise
 
 FORMATS = (".wav", ".flac", ".ogg", ".mp3")
@@ -34,8 +34,21 @@ def prepare(part: CorpusPart, folds: int, store: Store, into: Path) -> CorpusRep
     if not part.path:
         raise UserError("corpus.path is missing: give the folder that holds metadata.csv and the clips")
     rows = read_audio(Path(part.path).expanduser(), part.language)
+    _tell_copies(rows, part.language)
     check_merge(part.merge, set(rows.domain))
     return publish(rows.assign(recording=rows.path), [], part, folds, into, part.merge)
+
+
+def _tell_copies(rows: pd.DataFrame, language: str) -> None:
+    """Say which recordings stand under several texts: at most one is right, and the clip could be trained on and scored."""
+    said = pd.Series([normalise(text, language) for text in rows.transcription], index=rows.index)
+    recording = pd.Series([sha256(Path(path)) for path in rows.path], index=rows.index)
+    copies = rows.file_name[said.groupby(recording).transform("nunique") > 1]
+    if len(copies):
+        say(
+            f"warning: {len(copies)} clips are one recording under several texts ({names(copies, 4)}): correct them in {METADATA}, "
+            "else a clip may be trained on and scored"
+        )
 
 
 def read_audio(folder: Path, language: str) -> pd.DataFrame:
