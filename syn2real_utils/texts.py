@@ -35,8 +35,7 @@ MARKUP = re.compile(
 )
 SHORT = re.compile(
     r"\d\s?(?!x\b|(?:st|nd|rd|th)\b)[b-df-hj-np-tv-xzµ]{1,3}\b(?!['’])"  # a unit: 600 mg, 8 h; no ordinal, no 3x4
-    r"|[^\W\d_]/\w"  # mg/kg, c/8
-    r"|\bn\.?[º°]",  # nº 12
+    r"|[^\W\d_]/\w",  # mg/kg, c/8
     re.IGNORECASE,
 )
 DROPPED = ("line", "reason", "text")  # columns of the report

@@ -24,7 +24,7 @@ def utterances(seed: int = 0) -> pd.DataFrame:
             made = pd.concat(plain, ignore_index=True)
             parts.append(made.assign(target=target, tts=tts, lam_source=made.lam_source.fillna("")))
     rows = pd.concat(parts, ignore_index=True).assign(
-        seed=seed, protocol="strict", backbone="base", normaliser="basic-es/1"
+        seed=seed, protocol="strict", backbone="base", normaliser="basic-es/2"
     )
     return rows[list(UTTERANCE_COLUMNS)]
 

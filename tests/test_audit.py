@@ -23,7 +23,7 @@ def test_raw_scoring_counts_what_normalisation_takes_away():
     as_released = rescore(rows)
     assert as_released.errors.tolist() == [3, 1]  # "¡El 5 perro!" against "el cinco perro"
     assert rescore(rows, "raw_reference", "raw_hypothesis").errors.tolist() == [3, 1]
-    assert set(as_released.normaliser) == {"basic-es/1 raw_reference:hypothesis"}
+    assert set(as_released.normaliser) == {"basic-es/2 raw_reference:hypothesis"}
     assert as_released.hypothesis.equals(rows.hypothesis) and as_released.reference.equals(rows.reference)
     with pytest.raises(UserError, match="no column raw_reference: score them again"):
         rescore(rows.drop(columns="raw_reference"))

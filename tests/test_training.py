@@ -420,7 +420,7 @@ def test_edits_are_counted_after_normalisation():
         [3, 1, 1, 0, 0],
         [1, 2, 0, 0, 2],
     ]
-    assert found.char_errors.tolist() == [1, 8] and set(found.normaliser) == {"basic-es/1"}
+    assert found.char_errors.tolist() == [1, 8] and set(found.normaliser) == {"basic-es/2"}
 
 
 @pytest.mark.real
