@@ -6,7 +6,7 @@ For each domain: its texts alone go in, then its real clips are heard by `pretra
 makes of it, padded to 30 s as a pipeline hears them; so are a few clips of the corpus' other domains, and of another corpus. A
 vector that heard speech of the domain is not used; what it promises was measured on all targets of its run, this one among them.
 The folder gets rows.csv (a row per model and clip), verdicts.csv (what adapt said), truth.csv (both together), forgetting.csv
-(each model against pretrained, over all domains) and before_after.png. What stands in rows.csv is not heard again, so a second call
+(each model against pretrained, over all domains) and before_after.png, which `syn2real figures` makes again. What stands in rows.csv is not heard again, so a second call
 with `--keep` adds its models alone; nothing in the store is made again, and verdicts' minutes are what was left to do.
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import beforeafter, checkpoints, figures, machine, ready, stages
+from syn2real_utils import beforeafter, checkpoints, machine, ready, stages
 from syn2real_utils.adapt import adapt
 from syn2real_utils.corpora.base import read_audiofolder
 from syn2real_utils.evaluation import score
@@ -30,7 +30,6 @@ from syn2real_utils.store import Artifact, home, write_text_atomic
 AT_LEAST = 30  # real clips of a domain: fewer prove nothing
 EACH, OTHERS = 6, 48  # clips of each other domain of the corpus, and of the other corpus, by the hash of their texts
 PHRASES = {"tuxpaint": None, "asterisk": ("calls", "conference", "voicemail")}  # no single letters and numbers
-COLUMNS = ["domain", "model", "place", "corpus", "heard", "utterance", "text_id", "n_words", "errors"]
 
 
 def main() -> None:
@@ -45,17 +44,7 @@ def main() -> None:
         if lacking := [name for name in models(given) if (domain, name) not in done(given.out)]:
             heard = [("own", own, rows[rows.domain == domain].reset_index(drop=True)), *panels]
             one_domain(given, domain, heard, lacking)
-            finish(given.out)  # after each: a call may be stopped
-
-
-def finish(folder: Path) -> None:
-    """What was said against what is true, and before and after, from the rows alone."""
-    rows, verdicts = pd.read_csv(folder / "rows.csv"), pd.read_csv(folder / "verdicts.csv")
-    found = beforeafter.truth(rows, verdicts)
-    write_text_atomic(folder / "truth.csv", found.round(2).to_csv(index=False, lineterminator="\n"))
-    forgot = beforeafter.forgetting(rows).round(4)
-    write_text_atomic(folder / "forgetting.csv", forgot.to_csv(index=False, lineterminator="\n"))
-    figures.save(beforeafter.figure(beforeafter.table(rows[rows.place == "own"])), folder / "before_after.png")
+            beforeafter.redraw(given.out)  # after each: a call may be stopped
 
 
 def arguments() -> argparse.Namespace:
@@ -101,7 +90,11 @@ def one_domain(
     if "adapted" in made:
         append(pd.DataFrame([verdict(given, domain, made["adapted"], minutes)]), given.out / "verdicts.csv", ["domain"])
     # last, for a domain counts as done by its rows: a kill before loses nothing but time
-    append(table.assign(domain=domain)[COLUMNS], given.out / "rows.csv", ["domain", "model", "place", "utterance"])
+    append(
+        table.assign(domain=domain)[list(beforeafter.ROWS)],
+        given.out / "rows.csv",
+        ["domain", "model", "place", "utterance"],
+    )
     shutil.rmtree(work)
 
 

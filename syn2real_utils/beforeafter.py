@@ -3,17 +3,46 @@
 Rows are those of `devel.csv` in an adapted model's folder, or of `benchmarks/adapt.py` (rows.csv).
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from syn2real_utils import statistics
+from syn2real_utils import figures, statistics, tables
 from syn2real_utils.figures import COLOURS, style
 from syn2real_utils.statistics import FULL
+from syn2real_utils.store import write_text_atomic
 
+ROWS = ("domain", "model", "place", "corpus", "heard", "utterance", "text_id", "n_words", "errors")  # of rows.csv
+VERDICTS = ("domain", "go")  # of verdicts.csv, and how it was made
+PROTOCOL = "catalogue"  # of `benchmarks/adapt.py`: a domain's texts were known, their sound was not
 SHOWN = ("pretrained", "syn_target", "adapted")
 HEIGHT, WIDTH = 0.62, 6.4  # inches: of a domain, of the figure
 BETWEEN = 0.24  # of a domain's height, between its models
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a folder holds what `benchmarks/adapt.py` heard and was told, and no run."""
+    return all((folder / name).is_file() for name in ("rows.csv", "verdicts.csv"))
+
+
+def redraw(folder: Path) -> list[Path]:
+    """Write truth.csv, forgetting.csv and before_after.png from rows.csv and verdicts.csv alone; return the path of the figure.
+
+    Raises:
+        UserError: one of the two cannot be read, or lacks a column.
+    """
+    rows = tables.read_csv(folder / "rows.csv", ROWS)
+    found = {
+        "truth": truth(rows, tables.read_csv(folder / "verdicts.csv", VERDICTS)).round(2),
+        "forgetting": forgetting(rows).round(4),
+    }
+    for name, made in found.items():
+        text = made.assign(protocol=PROTOCOL).to_csv(index=False, lineterminator="\n")
+        write_text_atomic(folder / f"{name}.csv", text)
+    own = table(rows[rows.place == "own"]).assign(protocol=PROTOCOL)
+    return [figures.save(figure(own), folder / "before_after.png")]
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -98,8 +127,9 @@ def _apart(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def figure(found: pd.DataFrame) -> Figure:
-    """WER of each model on each domain with its interval; `found` is what `table` returns."""
+    """WER of each model on each domain with its interval; `found` is what `table` returns, with `protocol` where it has one."""
     domains = list(dict.fromkeys(found.domain))
+    said = f"WER on real clips, % (line: bootstrap interval over texts)\n{figures.protocol_of(found)}".strip()
     with style():
         drawn = Figure(figsize=(WIDTH, 1.0 + HEIGHT * len(domains)))
         ax = drawn.add_subplot()
@@ -109,7 +139,7 @@ def figure(found: pd.DataFrame) -> Figure:
             ax.hlines(heights, part.ci_low, part.ci_high, color=COLOURS[model], linewidth=1.4, alpha=0.6)
             ax.plot(part.wer, heights, "o", color=COLOURS[model], markersize=5.5, label=model)
         ax.set_yticks(range(len(domains)), domains)
-        ax.set(ylim=(len(domains) - 0.4, -0.6), xlabel="WER on real clips, % (line: bootstrap interval over texts)")
+        ax.set(ylim=(len(domains) - 0.4, -0.6), xlabel=said)
         ax.set_xlim(left=0)
         ax.tick_params(axis="y", length=0)
         ax.spines["left"].set_visible(False)

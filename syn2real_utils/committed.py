@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from syn2real_utils import extras, report, tables
+from syn2real_utils import beforeafter, extras, report, tables
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import Profile, load_profile
 from syn2real_utils.store import home
@@ -89,9 +89,10 @@ def check_into(run: Path, into: Path) -> None:
         raise UserError(f"{into} is no folder: name the folder to copy to")
     if into.resolve() == run.resolve() or (into / RUN).is_file() or (into / "tables").exists():
         raise UserError(f"{into} is a run's own folder: name another folder to copy to, such as figures/{run.name}")
-    if into.is_dir() and any(into.iterdir()) and not (into / report.MANIFEST).is_file():
+    of_the_kind = beforeafter.is_kept(into) if beforeafter.is_kept(run) else (into / report.MANIFEST).is_file()
+    if into.is_dir() and any(into.iterdir()) and not of_the_kind:
         raise UserError(
-            f"{into} holds other things, no results that were copied before: name another folder to copy to"
+            f"{into} holds other things, no such results that were copied before: name another folder to copy to"
         )
 
 

@@ -67,6 +67,11 @@ def style() -> Iterator[None]:
         yield
 
 
+def protocol_of(table: pd.DataFrame) -> str:
+    """What a note begins with: "Protocol strict. ", or nothing where the table names none."""
+    return f"Protocol {names(table.protocol.unique())}. " if "protocol" in table and len(table) else ""
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the drawing alone: no date, no version."""
     path.parent.mkdir(parents=True, exist_ok=True)

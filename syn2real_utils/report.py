@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from syn2real_utils import (
     anatomy,
     audit,
+    beforeafter,
     diagrams,
     extras,
     figures,
@@ -61,11 +62,16 @@ def write_rows(folder: Path, rows: dict[str, pd.DataFrame]) -> None:
 
 
 def redraw(folder: Path) -> list[Path]:
-    """Compute every other table and draw every figure of a run from its rows; return the paths of the figures.
+    """Compute every other table and draw every figure of a run, or of `benchmarks/adapt.py`, from its rows.
+
+    Returns:
+        The paths of the figures.
 
     Raises:
         UserError: no run, or a table is missing.
     """
+    if beforeafter.is_kept(folder):
+        return beforeafter.redraw(folder)
     profile, rows = load_run(folder)
     samples, confidence = profile.evaluation.bootstrap_samples, profile.evaluation.confidence
     found = computed(rows, samples, confidence)
@@ -223,7 +229,7 @@ def drawings(profile: Profile, found: dict[str, pd.DataFrame]) -> dict[str, Call
 def find(name: str) -> Path:
     """Folder of a run by its name or path, or a folder of CSV such as figures/."""
     for folder in (home() / "runs" / name, Path(name)):
-        if any((folder / file).is_file() for file in (PROFILE, MANIFEST)):
+        if any((folder / file).is_file() for file in (PROFILE, MANIFEST)) or beforeafter.is_kept(folder):
             return folder
     there = sorted(path.parent.name for path in (home() / "runs").glob(f"*/{PROFILE}"))
     raise UserError(f"no run '{name}': {f'use one of {names(there)}' if there else 'make one with syn2real run'}")
@@ -358,7 +364,7 @@ def _said(gap: dict) -> dict:
 
 def is_flat(folder: Path) -> bool:
     """Whether this is a folder of committed CSV, figures beside them, and not one that a run made."""
-    return not (folder / "tables").is_dir() and (folder / MANIFEST).is_file()
+    return not (folder / "tables").is_dir() and ((folder / MANIFEST).is_file() or beforeafter.is_kept(folder))
 
 
 def _tables(folder: Path) -> Path:

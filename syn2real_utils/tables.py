@@ -40,6 +40,7 @@ TEXT = (
     "domain_a",
     "tts_b",
     "domain_b",
+    "heard",
     "word",
     "by",
     "value",

@@ -92,16 +92,17 @@ def test_damaged_rows_are_one_line(reader):
         report.redraw(reader / "figures")
 
 
-def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys):
-    """What is committed stays as it is; a folder below another has no drawings of the idea."""
-    place = reader / "figures" / "asterisk-en"
+@pytest.mark.parametrize(("name", "figure"), [("asterisk-en", "wer.png"), ("adapt-es-asterisk", "before_after.png")])
+def test_figures_of_committed_rows_are_drawn_elsewhere(reader, capsys, name, figure):
+    """What is committed stays as it is, also of benchmarks/adapt.py; a folder below another has no drawings of the idea."""
+    place = reader / "figures" / name
     before = {file.name: file.read_bytes() for file in place.iterdir()}
     with pytest.raises(SystemExit) as left:
         cli.main(["figures", str(place), "-o", str(reader / "drawn")])
     assert left.value.code == 0
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
     assert {file.name for file in (reader / "drawn").iterdir()} == set(before) and "overview.png" not in before
-    assert str(reader / "drawn" / "wer.png") in capsys.readouterr().out
+    assert str(reader / "drawn" / figure) in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -148,11 +149,11 @@ def test_rows_that_were_kept_before_in_another_form_do_not_stay(reader):
 
 
 def test_figures_are_not_written_over_other_things(reader, tmp_path, capsys):
-    mine, of_run = tmp_path / "mine", tmp_path / "a_run"
+    mine, of_run, another = tmp_path / "mine", tmp_path / "a_run", reader / "figures" / "adapt-en"
     mine.mkdir()
     (mine / "words.csv").write_text("my own")
     (of_run / "tables").mkdir(parents=True)
-    for place, said in ((mine, "holds other things"), (of_run, "is a run's own folder")):
+    for place, said in ((mine, "holds other things"), (of_run, "is a run's own folder"), (another, "holds other")):
         before = sorted(place.rglob("*"))
         with pytest.raises(SystemExit, match="2"):
             cli.main(["figures", str(reader / "figures"), "-o", str(place)])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from syn2real_utils import diagrams, figures, report
+from syn2real_utils import diagrams, figures, report, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import load_profile
-from tests import made
+from tests import made, test_beforeafter
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def test_redraw_makes_every_table_and_figure_and_the_same_bytes_again(run):
         "quadrants.png", "overview.png", "wer.png", "lam_curves.png", "geometry.png", "cosine_heatmap.png", "ensemble.png",
         "audit.png", "anatomy.png", "words.png", "quality.png",
     ]  # fmt: skip
-    tables = sorted(path.name for path in (run / "tables").iterdir())
-    assert tables == sorted(
+    written = sorted(path.name for path in (run / "tables").iterdir())
+    assert written == sorted(
         [f"{n}.csv" for n in (*report.ROWS, "wer", "cer", "changes", "baselines", "lam", "context_gaps", "examples")]
         + [f"{n}.csv" for n in ("audit", "hallucinations", "quality", "anatomy", "words")]
         + ["results.md"]
@@ -133,6 +133,24 @@ def test_figures_and_every_table_without_torch_also_from_a_folder_of_csv(run, tm
     for name in (*(f"{name}.csv" for name in report.COMPUTED), "results.md"):
         assert (flat / name).read_bytes() == (run / "tables" / name).read_bytes(), name
     assert (flat / "wer.png").read_bytes() == (run / "figures" / "wer.png").read_bytes()
+
+
+def test_what_adapt_was_told_is_compared_again_without_torch(tmp_path):
+    """Rows of benchmarks/adapt.py: what README rests on is computed from them, and names what was known of the target."""
+    kept = {
+        "rows": test_beforeafter.made().assign(corpus="tuxpaint"),
+        "verdicts": pd.DataFrame({"domain": ["food", "town"], "go": [True, False]}),
+    }
+    for name, table in kept.items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    done = blocked(tmp_path)
+    assert done.returncode == 0 and done.stdout.split() == [str(tmp_path / "before_after.png")], done.stderr
+    truth, forgetting = (tables.read_csv(tmp_path / f"{name}.csv") for name in ("truth", "forgetting"))
+    assert truth.surely_better.tolist() == [True, False] and set(forgetting.place) == {"own", "others"}
+    assert set(truth.protocol) == set(forgetting.protocol) == {"catalogue"}
+    kept["rows"].drop(columns="heard").to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.raises(UserError, match=r"rows.csv cannot be read \(it has no column heard"):
+        report.redraw(tmp_path)
 
 
 def test_a_folder_of_csv_that_lacks_rows_gives_what_they_allow(run, tmp_path):
