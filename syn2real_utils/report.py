@@ -19,6 +19,7 @@ from syn2real_utils import (
     audit,
     beforeafter,
     diagrams,
+    evidencetables,
     extras,
     figures,
     figures_errors,
@@ -87,6 +88,8 @@ def redraw(folder: Path) -> list[Path]:
     if "rival_changes" in found:
         rivals = versus.rivals_table(found["rival_changes"], confidence)
         shown += ["## Null vectors and rivals", tables.as_markdown(rivals)]
+    for title, table in evidencetables.sections(found, confidence).items():
+        shown += [f"## {title}", tables.as_markdown(table)]
     for name, table in found.items():
         _write(folder, name, table)
     if (beside := paper_table(folder)) is not None:

@@ -11,6 +11,7 @@ from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 from syn2real_utils import (
     audio,
+    evidencetables,
     report,
     results,
     selection,
@@ -288,6 +289,18 @@ def test_tables_pool_each_target_at_its_own_lam():
     single = table[table.target != "all"]
     assert single.p_holm.tolist() == pytest.approx(statistics.holm(single.p)) and pooled.p_holm == pooled.p
     assert (table.regret_p <= 1).all()
+    said = table.assign(protocol="strict", verdict="better")
+    shown = evidencetables.sections({"selectors": said, "wer": rows})["Ways to choose lam"]
+    assert shown[["target", "TTS", "lam"]].values.tolist() == [
+        ["all targets", "kokoro", "0"],
+        ["all targets", "pico", "own"],
+    ]
+    assert shown["relative change"].iloc[0] == "0.0 % [0.0, 0.0]" and shown.p.iloc[0] == "1.000", (
+        "of all targets as it is"
+    )
+    assert shown.attrs["note"].startswith("Protocol strict, seed 0; ") and "own: each target" in shown.attrs["note"]
+    alone = evidencetables.evidence(said[said.target == "food"], "selectors")
+    assert set(alone.target) == {"food"} and "Holm" not in alone.attrs["note"]
     with pytest.raises(UserError, match="no rows of adapted at the lam that was chosen"):
         studytables.selectors(rows[rows.lam != 1.0], scores, samples=50)
 
