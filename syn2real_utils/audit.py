@@ -29,6 +29,7 @@ EXTRA = 3  # words; so that one word too many on a clip of one word is no halluc
 FASTEST = 25.0  # letters a second; as corpora/base.py, where faster clips are taken not to hold their text
 PAUSE = 0.5  # seconds
 UNRELATED = 0.9
+PERMUTATIONS = 9_999  # of the p of a rank correlation
 LOOP, HALLUCINATION = "loop", "hallucination"
 AUDIT_COLUMNS = (
     "target", "tts", "model", "n_utterances", "n_words", "wer", "wer_raw", "wer_raw_reference", "floor", "cer",
@@ -131,11 +132,29 @@ def quality_table(synthetic: pd.DataFrame, changes: pd.DataFrame) -> pd.DataFram
 
 def rank_correlation(a: pd.Series, b: pd.Series) -> float:
     """Spearman's rho of the pairs that are known; nan for fewer than three."""
-    known = a.notna() & b.notna()
-    ranks = a[known].rank(), b[known].rank()
-    if known.sum() < 3 or min(part.nunique() for part in ranks) < 2:
+    ranks = _ranks(a, b)
+    return np.nan if ranks is None else float(ranks[0] @ ranks[1])
+
+
+def rank_p(a: pd.Series, b: pd.Series) -> float:
+    """Two-sided p of `rank_correlation` by `PERMUTATIONS` shuffles of one side, the same ones in every call; nan where that is."""
+    ranks = _ranks(a, b)
+    if ranks is None:
         return np.nan
-    return float(np.corrcoef(*ranks)[0, 1])
+    shuffled = np.random.default_rng(0).permuted(np.tile(ranks[1], (PERMUTATIONS, 1)), axis=1)
+    as_far = np.abs(shuffled @ ranks[0]) >= abs(ranks[0] @ ranks[1]) - 1e-9  # but for rounding
+    return float((1 + np.count_nonzero(as_far)) / (PERMUTATIONS + 1))
+
+
+def _ranks(a: pd.Series, b: pd.Series) -> tuple[np.ndarray, np.ndarray] | None:
+    """The ranks of both sides, centred and of norm 1, where three pairs or more are known and neither side is constant."""
+    known = a.notna() & b.notna()
+    ranks = [part[known].rank() for part in (a, b)]
+    if known.sum() < 3 or min(part.nunique() for part in ranks) < 2:
+        return None
+    centred = [(part - part.mean()).to_numpy(dtype=float) for part in ranks]
+    one, other = (part / np.linalg.norm(part) for part in centred)
+    return one, other
 
 
 def kind_of(reference: str, hypothesis: str, duration: float = np.nan) -> str:

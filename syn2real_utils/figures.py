@@ -72,6 +72,13 @@ def protocol_of(table: pd.DataFrame) -> str:
     return f"Protocol {names(table.protocol.unique())}. " if "protocol" in table and len(table) else ""
 
 
+def note_below(figure: Figure, note: str) -> None:
+    """Write small print below a figure, its lines as wide as the figure."""
+    most = int(14 * figure.get_figwidth())  # 14 letters of this size to an inch
+    lines = [textwrap.fill(line, most) for line in note.splitlines()]
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8, color="#555555")
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG whose bytes depend on the drawing alone: no date, no version."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,8 +184,7 @@ def _facets(
                 ax.text(0, 1, "not run", transform=ax.transAxes, va="top", color="#888888")
         yield figure, facets
         _label_outer([ax for _, ax in facets], engines)
-        lines = textwrap.fill(note, int(14 * figure.get_figwidth()))  # 14 letters of this size to an inch
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(wer) + note)
         plt.close(figure)
 
 

@@ -6,11 +6,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from syn2real_utils.audit import rank_correlation
+from syn2real_utils.audit import PERMUTATIONS, rank_correlation, rank_p
 from syn2real_utils.errors import UserError
-from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.figures import COLOURS, INK, note_below, protocol_of, style
 from syn2real_utils.statistics import ALL
-from syn2real_utils.tables import MINUS, signed
+from syn2real_utils.tables import MINUS, p_text, signed
 
 GREY = "#767676"
 EDITS = {"substitutions": "#0068A8", "deletions": "#E0A030", "insertions": "#CC4C02"}
@@ -54,10 +54,10 @@ def audit(table: pd.DataFrame) -> Figure:
         axes[-1, 0].set_xlabel("errors in 100 words")
         axes[-1, 0].legend(loc="upper left", bbox_to_anchor=(-0.02, -0.16), ncol=3, frameon=False, fontsize=8)
         note = (
-            "CER: character errors. raw: neither text normalised. raw reference: only the hypothesis is, as the paper's code scores; (floor):\n"
+            "CER: character errors. raw: neither text normalised. raw reference: only the hypothesis is, as the paper's code scores; (floor): "
             "what a perfect recogniser gets so. Loops and hallucinations in 100 clips, by the rules of audit.py."
         )
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + note)
         plt.close(figure)
     return figure
 
@@ -89,7 +89,7 @@ def anatomy(table: pd.DataFrame) -> Figure:
         for ax in axes[-1]:
             ax.set_xlabel("change in WER (points)")
         note = "adapted at its chosen λ against syn_target; left is better. Filled: p (Holm, within a panel) below 0.05. In brackets: words, once a seed."
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + note)
         plt.close(figure)
     return figure
 
@@ -125,9 +125,9 @@ def words(table: pd.DataFrame, shown: int = SHOWN) -> Figure:
                 sorted({-int(most), 0, int(most)}), [signed_count(n) for n in sorted({-int(most), 0, int(most)})]
             )
             ax.spines["left"].set_visible(False)
-            ax.set_xlabel("words heard more often (right) or less often (left)")
+            ax.set_xlabel("heard rightly more often (right), less often (left)")
         note = "adapted at its chosen λ against syn_target. In brackets: how often the word was wrong, before→after, of how many, once a seed."
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + note)
         plt.close(figure)
     return figure
 
@@ -169,10 +169,7 @@ def quality(table: pd.DataFrame) -> Figure:
                 for row in named.itertuples():  # of many, all names would cover each other
                     ax.annotate(row.target, (getattr(row, column), row.relative_change), xytext=(5, 3),
                                 textcoords="offset points", fontsize=7, color=shade)  # fmt: skip
-            many = table.target.nunique() >= DOMAINS
-            groups = table.groupby("tts") if many else ()
-            rho = {tts: rank_correlation(part[column], part.relative_change) for tts, part in groups}
-            said = ", ".join(f"{tts} {r:+.2f}".replace("-", MINUS) for tts, r in rho.items() if not np.isnan(r))
+            said = _ranks(table, column) if table.target.nunique() >= DOMAINS else ""
             ax.set_title(f"rank correlation of {domains}\n{said}" if said else "", fontsize=9)
             ax.set_xlabel(label)
             ax.margins(x=0.25)
@@ -185,10 +182,26 @@ def quality(table: pd.DataFrame) -> Figure:
             fontsize=8,
         )
         note = "adapted at its chosen λ against syn_target, with its bootstrap interval"
+        note += (
+            f"\np of a rank correlation: by itself, of {PERMUTATIONS:,} permutations"
+            if any(ax.get_title(loc="left") for ax in axes.flat)
+            else ""
+        )
         note += "\n▲ the interval has no upper end" if (table.ci_high == np.inf).any() else ""
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + note)
         plt.close(figure)
     return figure
+
+
+def _ranks(table: pd.DataFrame, column: str) -> str:
+    """Spearman's rho of a measure and the change, with its p: a line per TTS."""
+    said = []
+    for tts, part in table.groupby("tts"):
+        rho, p = (f(part[column], part.relative_change) for f in (rank_correlation, rank_p))
+        if not np.isnan(rho):
+            verdict = " (not significant)" if p >= LEVEL else ""
+            said.append(f"{tts} {rho:+.2f}, p {p_text(p)}{verdict}".replace("-", MINUS))
+    return "\n".join(said)
 
 
 def signed_count(value: int) -> str:

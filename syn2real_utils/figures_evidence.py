@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.figures import COLOURS, INK, grid, style
+from syn2real_utils.evidencetables import schedules
+from syn2real_utils.figures import COLOURS, INK, grid, note_below, protocol_of, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import p_text, signed
 
 NULL, RIVAL, TAU = "#999999", "#B87A00", "#5B3A9B"
 CONTEST_NOTE = (
-    "Relative change in WER against syn_target with its bootstrap interval, at the λ that was chosen;\n"
+    "Relative change in WER against syn_target with its bootstrap interval, at the λ that was chosen; "
     "hollow: that of adapted was taken. Right: WER, and p after Holm (in bold below 0.05). ★ the lowest WER of all."
 )
 WALL = 4  # times the lowest loss: what is higher has one colour, so that the valley has the others
@@ -33,13 +34,13 @@ KINDS = ("attention", "feed-forward", "norms", "front-end", "embeddings")
 
 
 def contest(changes: pd.DataFrame) -> Figure:
-    """Change of every model against syn_target, one facet per target and TTS.
+    """Change of every model against syn_target, one facet per target and TTS, those of all targets first.
 
     Args:
         changes: as `versus.compare` makes it.
     """
     rows = changes[changes.baseline == "syn_target"]
-    cells = list(rows.groupby(["target", "tts"], sort=False))
+    cells = sorted(rows.groupby(["target", "tts"], sort=False), key=lambda cell: cell[0][0] != ALL)
     if not cells:
         raise UserError("no models to compare: switch some on in the profile's evaluation section")
     models = list(dict.fromkeys(rows.model))
@@ -61,7 +62,7 @@ def contest(changes: pd.DataFrame) -> Figure:
             ax.set_yticks(range(len(models)), models)
             ax.tick_params(axis="y", length=0)
             ax.spines["left"].set_visible(False)
-        figure.supxlabel(f"{CONTEST_NOTE}\n{_family(rows)}", x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, f"{protocol_of(rows)}{CONTEST_NOTE}\n{_family(rows)}\n{schedules(models)}")
         plt.close(figure)
     return figure
 
@@ -121,7 +122,7 @@ def norms(table: pd.DataFrame) -> Figure:
         figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8, frameon=False)
         head = ", and the head" if (rows.module == "lm_head").any() else ""
         note = f"in: front end and embeddings; out: the last norm{head}. Seed {names(sorted(rows.seed.unique()))}."
-        figure.supxlabel(note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, note)
         plt.close(figure)
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from syn2real_utils.errors import UserError, names
-from syn2real_utils.figures import COLOURS, INK, style
+from syn2real_utils.figures import COLOURS, INK, note_below, protocol_of, style
 from syn2real_utils.statistics import ALL
 from syn2real_utils.tables import overall, signed
 
@@ -55,7 +55,7 @@ def source_counts(table: pd.DataFrame) -> Figure:
             ax.set_xticks(own.n_sources, [*own.n_sources.astype(str)[:-1], "all"])
         axes[0, 0].set_ylabel("WER on real speech (%)")
         note = "band: bootstrap interval    bar: lowest and highest of single orders    all: of each target"
-        figure.supxlabel(_seeds(table) + note, x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + _seeds(table) + note)
         plt.close(figure)
     return figure
 
@@ -85,7 +85,7 @@ def _dots(table: pd.DataFrame, label: str, value: str, title: str, colour: str) 
             ax.set(title=f"{_pooled_name(own)}, {tts}", yticks=range(len(labels)), ylim=(len(labels) - 0.5, -0.5))
             ax.set_yticklabels(labels)
             ax.set_xlabel(title)
-        figure.supxlabel(f"{_seeds(table)}{DOTS_NOTE}", x=0.01, ha="left", fontsize=8, color="#555555")
+        note_below(figure, protocol_of(table) + _seeds(table) + DOTS_NOTE)
         plt.close(figure)
     return figure
 

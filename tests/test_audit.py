@@ -1,9 +1,10 @@
 """Raw scoring and the scoring audit."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from syn2real_utils import anatomy, audit, statistics, tables
+from syn2real_utils import anatomy, audit, figures_errors, statistics, tables
 from syn2real_utils.errors import UserError
 from syn2real_utils.evaluation import rescore, score
 from tests.made import utterances
@@ -98,6 +99,22 @@ def test_quality_stands_beside_the_gain():
     assert set(heard.cer_synthetic) == {5.0}
     ranks = audit.rank_correlation(pd.Series([1.0, 2, 3, None]), pd.Series([9.0, 4, 1, 7]))
     assert ranks == pytest.approx(-1) and pd.isna(audit.rank_correlation(pd.Series([1.0, 2]), pd.Series([1.0, 2])))
+
+
+def test_a_rank_correlation_has_the_p_of_chance():
+    five = pd.Series([1.0, 2, 3, 4, 5])
+    assert audit.rank_p(five, five**2) == pytest.approx(2 / 120, abs=0.004), (
+        "two of the 120 orders are as far from none"
+    )
+    assert audit.rank_p(five, -five) == audit.rank_p(five, five), "either way"
+    assert audit.rank_p(five, pd.Series([1.0, 4, 5, 3, 1])) > 0.5 and pd.isna(audit.rank_p(five, five * 0))
+    many = pd.DataFrame({"target": [f"d{i}" for i in range(8)], "tts": "pico", "flagged": 0.0, "cer_synthetic": np.nan})
+    many = many.assign(
+        pace=range(8), relative_change=[1, -3, 2, 0, -1, 3, -2, 1], ci_low=-9.0, ci_high=9.0, protocol="strict"
+    )
+    figure = figures_errors.quality(many)
+    assert "(not significant)" in figure.axes[0].get_title(loc="left")
+    assert figure.get_supxlabel().startswith("Protocol strict. ") and "permutations" in figure.get_supxlabel()
 
 
 def test_the_anatomy_sums_to_the_whole():

@@ -25,6 +25,7 @@ from syn2real_utils import (
 )  # fmt: skip
 from syn2real_utils.backbones import sources
 from syn2real_utils.errors import UserError
+from syn2real_utils.evidencetables import SCHEDULES
 from syn2real_utils.plan import plan
 from syn2real_utils.profile import load_profile
 from syn2real_utils.vectors import TaskVector
@@ -313,6 +314,20 @@ def test_a_rival_that_wins_is_reported_as_winning(rows_of_rivals):
     assert set(shown["verdict, rival"]) <= {"better", "not significant"} and "better" in set(shown["verdict, rival"])
 
 
+def test_all_targets_stand_first_and_the_note_says_what_a_schedule_is(rows_of_rivals):
+    named = rows_of_rivals.replace({"model": {"right": "rising", "same": "encoder"}})
+    changes = versus.compare(made.utterances(), named, 50).assign(protocol="catalogue")
+    figure = figures_evidence.contest(changes)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles[:3] == ["all targets, kokoro", "all targets, pico", "animals, kokoro"] and len(titles) == 6
+    note = " ".join(figure.get_supxlabel().split())
+    assert (
+        note.startswith("Protocol catalogue. ") and f"rising: {SCHEDULES['rising']}." in note and "falling" not in note
+    )
+    assert directions.PLACES["rising"]("", 1.0) == 2 * directions.PLACES["rising"]("", 0.5) == 2 > 0
+    assert directions.PLACES["falling"]("", 0.0) == 2 and directions.PLACES["falling"]("", 1.0) == 0
+
+
 def test_depth_begins_with_what_lies_before_the_encoder_and_ends_with_the_head():
     modules = ["lm_head", "encoder", "feature_projection", "encoder", "wav2vec2_conformer"]
     part = pd.DataFrame(
@@ -360,6 +375,11 @@ def test_figures_and_tables_are_made_from_the_csv_alone(rows_of_rivals, tmp_path
     report.write_rows(folder, rows)
     (folder / "profile.yaml").write_text(profile.to_yaml(), encoding="utf-8")
     drawn = {path.name for path in report.redraw(folder)}
+    said = (folder / "tables" / "results.md").read_text(encoding="utf-8")
+    assert "## Null vectors and rivals" in said
+    of_places = said.split("## Parts of tau, each added alone")[1].split("##")[0]
+    assert "| −100.0 % [−100.0, −100.0] |" in of_places and "| not significant |" in of_places
+    assert "| all targets |" in of_places and "| animals |" not in of_places and "## tau of another TTS" in said
     assert {"rivals.png", "places.png", "transfer.png", "norms.png", "loss_plane.png"} <= drawn
     made_files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert set(report.files(profile)) <= made_files
