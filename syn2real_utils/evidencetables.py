@@ -24,7 +24,7 @@ class Shown:
     note: str  # what is compared with what
 
 
-CHANGES = ("relative_change", "difference", "regret")  # in percent; in points of WER
+CHANGES = ("relative_change", "difference", "regret", "to_default")  # in percent; in points of WER
 COMPARED = {
     "model": "added to syn_target", "lam": "lam", "wer": "WER", "baseline": "against", "wer_baseline": "its WER",
     "relative_change": "relative change",
@@ -35,7 +35,8 @@ SHOWN = {
         "Ways to choose lam",
         {
             "selector": "lam by", "looks_at": "which looks at", "lam": "lam", "wer": "WER", "wer_oracle": "WER of the oracle",
-            "regret": "difference to the oracle, points", "relative_change": "relative change",
+            "regret": "difference to the oracle, points",
+            "to_default": "difference to the run's own choice, points", "relative_change": "relative change",
         },
         "The oracle is the best lam on the target's own labels, picked on these very clips. Relative change, p and verdict: of adapted at "
         "the lam that was chosen against syn_target.",

@@ -88,7 +88,7 @@ def anatomy(table: pd.DataFrame) -> Figure:
                 ax.set_xlim(-limit, limit)
         for ax in axes[-1]:
             ax.set_xlabel("change in WER (points)")
-        note = "adapted at its chosen λ against syn_target; left is better. Filled: p (Holm, within a panel) below 0.05. In brackets: words, once a seed."
+        note = "adapted at its chosen λ against syn_target; left is better. Filled: p (Holm, over both TTS) below 0.05. In brackets: words, once a seed."
         note_below(figure, protocol_of(table) + note)
         plt.close(figure)
     return figure
