@@ -8,7 +8,7 @@ low rank (lora.py).
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,7 +48,6 @@ SETTINGS = (
 )  # config, generation_config, tokenizer and preprocessor files, the index
 # They tell of the base, not of what is made of it.
 NOT_COPIED = (LINEAGE, MADE_FROM, "done.json", "trainer_state.json", "stopping.json")
-TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}  # Whisper; some folders hold this tensor twice
 
 
 def load_state(folder: Path | str) -> dict[str, Tensor]:
@@ -60,10 +59,7 @@ def load_state(folder: Path | str) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in tensorfiles.weight_files(Path(folder)):
         state |= tensorfiles.read(file)[0]
-    for key, owner in TIED.items():
-        if key in state and owner in state and torch.equal(state[key], state[owner]):
-            state[key] = state[owner]
-    return state
+    return dict(parameters.tied(state))
 
 
 def load_vector(path: Path | str) -> tuple[TaskVector, Lineage]:
@@ -114,14 +110,15 @@ def subtract(real: Path | str, syn: Path | str, out: Path | str, overwrite: bool
     """Write tau = theta_real - theta_syn as the folder `out`, and return its lineage.
 
     Raises:
-        UserError: models of another architecture, size, type or parent; `out` exists; what `load_state` raises.
+        UserError: models of another architecture, size, type or parent, or quantised ones; `out` exists; what `load_state`
+            raises.
     """
     tensorfiles.check_kept(out, [real, syn])
     lineage = lineages.of_vector("subtract", [(real, lineages.origin(real)), (syn, lineages.origin(syn))])
     states = [load_state(real), load_state(syn)]
-    of_real, of_syn = (parameters.shapes(state, dtype=True) for state in states)
     with _matching(f"{real} - {syn}"):
-        parameters.check_same(of_real, of_syn, "the real model", "the synthetic one")
+        same = _same_bytes(real, syn)
+        parameters.check_alike(states[0], states[1], "the real model", "the synthetic one", dtype=True, equal=same)
     _publish_vector(out, parameters.shapes(states[0]), between([real, syn], states), lineage, overwrite)
     return lineage
 
@@ -150,15 +147,15 @@ def apply(base: Path | str, vector: Path | str, lam: float | str, out: Path | st
     """Write theta_base + lam * tau as the folder `out`, in the base's files, types and settings; return its lineage.
 
     Raises:
-        UserError: lam is no finite number; a vector of another architecture, size or parent; `out` exists; what
-            `load_state` and `load_vector` raise.
+        UserError: lam is no finite number; a vector of another architecture, size or parent; a quantised base; `out`
+            exists; what `load_state` and `load_vector` raise.
     """
     tensorfiles.check_kept(out, [_vector_file(vector).parent], [base])
     factor, (tau, tau_origin) = number(lam), load_vector(vector)
     origin, state = lineages.origin(base), load_state(base)
     lineages.check_relatives([(base, origin), (vector, tau_origin)])
     with _matching(f"{base} + lam * {vector}"):
-        parameters.check_same(parameters.shapes(state), tau.shapes(), "the model", "the vector")
+        parameters.check_takes(state, tau.shapes())
     if not origin.parent and tau_origin.parent:  # then the base must be the pretrained model itself
         origin = origin.model_copy(update={"parent": weights_hash(base)})
         lineages.check_relatives([(base, origin), (vector, tau_origin)])
@@ -294,6 +291,17 @@ def _vector_file(path: Path | str) -> Path:
 def _sources(folder: Path | str) -> dict[str, Source]:
     files = tensorfiles.weight_files(Path(folder))
     return {key: source for file in files for key, source in tensorfiles.sources(file).items()}
+
+
+def _same_bytes(a: Path | str, b: Path | str) -> Callable[[str], bool]:
+    """Whether a tensor, by its key, is the same in two models; a piece of each in memory."""
+    one, other = _sources(a), _sources(b)
+
+    def same(key: str) -> bool:
+        pieces = (places[key].pieces(0, places[key].size) for places in (one, other))
+        return all(torch.equal(*pair) for pair in zip(*pieces, strict=True))
+
+    return same
 
 
 def _layout(state: Mapping[str, Tensor]) -> dict[str, object]:

@@ -85,7 +85,7 @@ def weighted_sum(states: Sequence[tuple[float, State]]) -> Iterator[tuple[str, T
     """Yield (name, sum of weight * theta) in float32, sorted by name, one parameter in memory at a time."""
     (_, first), *others = states
     for _, other in others:
-        parameters.check_same(parameters.shapes(first), parameters.shapes(other), "one model", "another")
+        parameters.check_alike(first, other, "one model", "another")
     keys = [parameters.keys_of(state) for _, state in states]
     for name in keys[0]:
         one = parameters.parameter(first, keys[0][name])

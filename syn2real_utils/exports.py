@@ -1,8 +1,6 @@
 """Export a Whisper folder to the runtimes that people use: CTranslate2 for faster-whisper, ggml for whisper.cpp."""
 
 import contextlib
-import errno
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +21,7 @@ from syn2real_utils.checkpoints import load_state
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import LINEAGE, read_lineage
 from syn2real_utils.progress import say
-from syn2real_utils.store import check_writable
+from syn2real_utils.store import check_writable, clear, replacing
 
 # What is written for whom, and the types that the weights can have there.
 FORMATS = {"ctranslate2": ("float32", "float16", "int8"), "ggml": ("float16",)}
@@ -121,18 +119,9 @@ def _published_file(out: Path, overwrite: bool) -> Iterator[Path]:
         raise UserError(f"{out} exists already: name another output, or give --overwrite")
     if out.exists() and not _is_ggml(out):
         raise UserError(f"{out} is no ggml file, so it is not overwritten: name another output")
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    clear(out)
+    with tensorfiles.told(out), replacing(out) as partial:
         yield partial
-        partial.replace(out)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"no space left on the disk while making {out}: free some and call again") from error
-        raise UserError(f"cannot make {out}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _is_ggml(file: Path) -> bool:

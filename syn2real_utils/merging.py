@@ -32,10 +32,11 @@ def merged(rule: str, pairs: Sequence[Pair], density: float = 1.0, seed: int = 0
     """
     say(f"{rule} of {len(pairs)} vectors")
     states = [[checkpoints.load_state(folder) for folder in pair] for pair in pairs]
-    shapes = parameters.shapes(states[0][0])
+    first = states[0][0]
     for pair, folders in zip(states, pairs, strict=True):
         for state, folder in zip(pair, folders, strict=True):
-            parameters.check_same(shapes, parameters.shapes(state), "the first model", str(folder))
+            parameters.check_alike(first, state, "the first model", str(folder))
+    shapes = parameters.shapes(first)
     taus = [checkpoints.between(pair, loaded) for pair, loaded in zip(pairs, states, strict=True)]
     combine = _rule(rule, taus, shapes, density, seed)
     tensors = {}

@@ -4,7 +4,6 @@ papermill passes an unknown parameter on with a warning, and any type; here both
 """
 
 import contextlib
-import glob
 import logging
 import os
 import shutil
@@ -22,9 +21,10 @@ from traitlets.config import Config
 
 from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
-from syn2real_utils.store import HOST, check_writable, home, write_text_atomic
+from syn2real_utils.store import check_writable, clear, home, partial_of, write_text_atomic
 
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
+PARTIAL = ".partial.ipynb"  # papermill wants a name that ends so
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "list": list}
 
 
@@ -99,8 +99,8 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.is_dir():
         raise UserError(f"{out} is a folder: name the executed notebook, such as {out / path.name}")
-    partial = out.with_name(f".{out.stem}.{HOST}-{os.getpid()}.partial.ipynb")
-    _clear(out)
+    partial = partial_of(out.with_suffix(""), PARTIAL)
+    clear(out.with_suffix(""), PARTIAL)
     os.environ[LINES] = "1"
     say(f"notebook {path.stem}{''.join(f', {value}' for key, value in checked.items() if key != 'profile')}")
     logging.getLogger("papermill").setLevel(logging.WARNING)
@@ -142,17 +142,6 @@ def execute(name: str, given: Mapping[str, object], out: Path) -> Path:
     partial.replace(out)
     out.with_suffix(".failed.ipynb").unlink(missing_ok=True)
     return out
-
-
-def _clear(out: Path) -> None:
-    """Delete what killed processes of this machine left of `out`."""
-    for stale in out.parent.glob(f".{glob.escape(f'{out.stem}.{HOST}')}-*.partial.ipynb"):
-        with contextlib.suppress(ValueError, PermissionError):  # no number, or another user's: not ours
-            pid = stale.name.split(".")[-3].removeprefix(f"{HOST}-")
-            try:
-                os.kill(int(pid), 0)
-            except ProcessLookupError:
-                stale.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

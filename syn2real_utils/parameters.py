@@ -3,11 +3,14 @@
 BatchNorm statistics and integers are no parameters: a variance plus lam * tau could be negative. A tensor that two keys
 share (Whisper's `proj_out`) is one parameter. A weight-normed weight g * v / |v| (the position convolution of
 Wav2Vec2-Conformer) is one parameter too: adding to g and to v apart would not add to the weight.
+
+What is no parameter stays the base's. So two models that are subtracted must have the same of it, and integers that tell the
+models apart (quantised weights) are refused: a vector would lack what they differ in.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 
 import torch
@@ -15,6 +18,8 @@ from torch import Tensor
 
 State = Mapping[str, Tensor]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+COUNTS = ("num_batches_tracked", "position_ids")  # integers that may differ between models that belong together
+TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}  # Whisper; some states hold this tensor twice
 BODIES = (
     "model",
     "wav2vec2",
@@ -40,16 +45,34 @@ def owners(state: State) -> dict[str, str]:
     return names
 
 
+def tied(state: State) -> State:
+    """The state in its order, in which a tied key that holds its owner's values again shares its tensor."""
+    twice = {
+        key: state[owner]
+        for key, owner in TIED.items()
+        if key in state and owner in state and place(state[key]) != place(state[owner])
+    }
+    return {**state, **{key: owner for key, owner in twice.items() if torch.equal(state[key], owner)}}
+
+
 def keys_of(state: State) -> dict[str, str]:
     """Name of each parameter, sorted -> a key of it."""
     return {name: key for key, name in sorted(owners(state).items(), key=lambda pair: pair[1])}
 
 
 def parameter(state: State, key: str) -> Tensor:
-    """The parameter that `key` belongs to, in float32 (float64 stays): g * v / |v| where it is weight-normed."""
+    """The parameter that `key` belongs to, in float32 (float64 stays): g * v / |v| where it is weight-normed.
+
+    Raises:
+        MismatchError: g or v is missing.
+    """
     if not composed(key):
         return _wide(state[key])
-    g, v = (_wide(state[key[:-1] + end]) for end in ("01" if key[-1] in "01" else "gv"))
+    pair = [key[:-1] + end for end in ("01" if key[-1] in "01" else "gv")]
+    for other in pair:
+        if other not in state:
+            raise MismatchError(f"'{other}' is missing: a weight-normed weight is '{key}' and it")
+    g, v = (_wide(state[other]) for other in pair)
     return v * (g / _norm_like(g, v))
 
 
@@ -72,8 +95,37 @@ def shapes(state: State, dtype: bool = False) -> dict[str, list]:
     for name, key in keys_of(state).items():
         tensor = state[key]
         shape = list(parameter(state, key).shape) if composed(key) else list(tensor.shape)
-        found[name] = [*shape, str(tensor.dtype).removeprefix("torch.")] if dtype else shape
+        found[name] = [*shape, _type(tensor)] if dtype else shape
     return found
+
+
+def check_alike(
+    a: State, b: State, one: str, other: str, dtype: bool = False, equal: Callable[[str], bool] | None = None
+) -> None:
+    """Raise MismatchError unless two models have the same tensors, and of integers the same values.
+
+    Args:
+        a: a model.
+        b: another.
+        one: what `a` is called.
+        other: what `b` is called.
+        dtype: whether the types of floats must be the same, too.
+        equal: whether an integer tensor is the same in both, where the states are better not read; by its key.
+    """
+    check_same(_all_shapes(a, dtype), _all_shapes(b, dtype), one, other)
+    for key, tensor in sorted(a.items()):
+        if tensor.is_floating_point() or key.endswith(COUNTS):
+            continue
+        if not (equal(key) if equal else torch.equal(tensor, b[key])):
+            raise MismatchError(f"'{key}' differs between {one} and {other}, and is {_quantised(tensor)}")
+
+
+def check_takes(model: State, vector: Mapping[str, list[int]]) -> None:
+    """Raise MismatchError unless a model has the parameters of a vector, given by its shapes."""
+    for name in sorted(vector.keys() & model.keys()):
+        if not model[name].is_floating_point():
+            raise MismatchError(f"'{name}' of the model is {_quantised(model[name])}")
+    check_same(shapes(model), vector, "the model", "the vector")
 
 
 def check_same(a: Mapping[str, object], b: Mapping[str, object], one: str, other: str) -> None:
@@ -97,7 +149,9 @@ def check_writable(model: State, base: State) -> None:
 
 
 def finite(scalar: float) -> float:
-    """`scalar` as a float; TypeError if it is no real number, ValueError if it is not finite."""
+    """`scalar`, which may be a tensor without dimensions, as a float; TypeError if it is no real number, ValueError if not finite."""
+    if isinstance(scalar, Tensor) and not scalar.ndim:
+        scalar = scalar.item()
     if not isinstance(scalar, Real) or isinstance(scalar, bool):
         raise TypeError(f"expected a number such as 0.4, found {scalar!r}")
     if not math.isfinite(scalar):
@@ -120,6 +174,36 @@ def snapshot(state: State) -> dict[str, Tensor]:
 def place(tensor: Tensor) -> tuple:
     """Where a tensor lies in memory: the same for two keys of one tensor (an empty one has no address)."""
     return tensor.device, tensor.data_ptr() if tensor.numel() else id(tensor), tensor.shape
+
+
+def stays_finite(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether nothing is nan or inf as `dtype`. The norm mostly says so at once; else each element is looked at."""
+    wide = _wide(tensor).reshape(-1)
+    norm = torch.dot(wide, wide).sqrt().item()
+    return norm <= torch.finfo(dtype).max or bool(torch.isfinite(tensor.to(dtype)).all())
+
+
+def not_finite(key: str) -> str:
+    """What is said where `stays_finite` says no."""
+    return f"'{key}' would hold nan or inf: did a training diverge, is lam too large?"
+
+
+def _all_shapes(state: State, dtype: bool) -> dict[str, list]:
+    """`shapes`, and the same of each tensor that is no parameter; of an integer always with its type."""
+    found, names = shapes(state, dtype), owners(state)
+    for key in state.keys() - names.keys():
+        tensor = state[key]
+        typed = dtype or not tensor.is_floating_point()
+        found[key] = [*tensor.shape, _type(tensor)] if typed else list(tensor.shape)
+    return found
+
+
+def _quantised(tensor: Tensor) -> str:
+    return f"of {_type(tensor)}, which no vector moves (quantised?): give the float weights"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _norm_like(g: Tensor, v: Tensor) -> Tensor:

@@ -21,13 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
 from filelock import FileLock, Timeout
 
 from syn2real_utils.errors import UserError, disk_full
 from syn2real_utils.progress import say
 
 DONE = "done.json"
-HOST = socket.gethostname().partition(".")[0]  # a number of a process means nothing on another machine
+# A number of a process means nothing on another machine. A pod is known by the end of its name, which may be long.
+HOST = socket.gethostname().partition(".")[0][-32:]
+SKEW = 60  # seconds by which the clocks of a machine and of its file server may differ
 LONGEST_NAME = 200  # bytes; file systems have 255, and what is hidden beside an output adds its own
 T = TypeVar("T")
 _WAITS = ContextVar("waits", default=True)  # whether an artifact that another process makes is waited for
@@ -206,10 +209,55 @@ def read_utf8(file: Path) -> str:
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write a small file so that a reader or a kill never sees half of it."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden file beside `path` that takes its place when the block ends well; otherwise nothing stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}.partial")  # others may write the same file
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    partial = partial_of(path)
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def partial_of(out: Path, ending: str = ".partial") -> Path:
+    """The hidden file or folder beside `out` that this process writes first: others may write the same `out`."""
+    return out.with_name(f".{out.name}.{HOST}-{os.getpid()}{ending}")
+
+
+def left_over(out: Path, ending: str = ".partial") -> list[Path]:
+    """What processes of this machine that were killed left of `out`, named as `partial_of` does."""
+    start = f".{out.name}.{HOST}-"
+    found = []
+    for path in sorted(out.parent.glob(f"{glob.escape(start)}*{ending}")):
+        number = path.name.removeprefix(start).removesuffix(ending)
+        if number.isdecimal() and not _lives(int(number), path):
+            found.append(path)
+    return found
+
+
+def clear(out: Path, ending: str = ".partial") -> None:
+    """Delete what is `left_over`."""
+    for path in left_over(out, ending):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lives(number: int, path: Path) -> bool:
+    """Whether the process that made `path` may live: one of its number does that did not begin later (a container's do again)."""
+    try:
+        os.kill(number, 0)
+        return path.stat().st_ctime + SKEW > psutil.Process(number).create_time()
+    except (ProcessLookupError, OverflowError):
+        return False
+    except (OSError, psutil.Error):  # another user's, or gone just now: not ours
+        return True
 
 
 @contextlib.contextmanager

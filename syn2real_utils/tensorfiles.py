@@ -21,12 +21,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from syn2real_utils import store
 from syn2real_utils.errors import UserError, disk_full, names
+from syn2real_utils.parameters import not_finite, stays_finite
 from syn2real_utils.progress import track
-from syn2real_utils.store import check_name
 
 WEIGHTS, INDEX, VECTOR = "model.safetensors", "model.safetensors.index.json", "vector.safetensors"
 CARD = "README.md"  # beside them
+OLD = ".old"  # ending of the name that a folder has while another takes its place
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 PIECE = 1 << 18  # elements that one step reads, computes and writes: they stay in the processor's cache
 SPAN = 32 * PIECE  # elements that a thread takes at a time
@@ -75,6 +77,7 @@ class Source:
     data: mmap.mmap  # the file
     begin: int  # bytes from the start of the file
     dtype: torch.dtype
+    size: int  # elements
 
     def pieces(self, start: int, stop: int) -> Iterator[Tensor]:
         """Elements `start` to `stop`, flat, a piece at a time, not to be overwritten; afterwards their pages are let go."""
@@ -109,7 +112,9 @@ def sources(file: Path) -> dict[str, Source]:
     """Key of each tensor of a file -> where it lies."""
     tensors, header, data = read(file)[0], header_of(file), _mapped(file)
     entries = json.loads(header[8:])
-    return {k: Source(data, len(header) + entries[k]["data_offsets"][0], t.dtype) for k, t in tensors.items()}
+    return {
+        k: Source(data, len(header) + entries[k]["data_offsets"][0], t.dtype, t.numel()) for k, t in tensors.items()
+    }
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -203,8 +208,8 @@ def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
         with open(file, "r+b") as opened:
             opened.seek(begin + start * (end - begin) // torch.Size(entries[key]["shape"]).numel())
             for piece in pieces(key, start, stop):
-                if dtype and not _stays_finite(piece, dtype):
-                    raise UserError(f"{what}: '{key}' would hold nan or inf: did a training diverge, is lam too large?")
+                if dtype and not stays_finite(piece, dtype):
+                    raise UserError(f"{what}: {not_finite(key)}")
                 if dtype and piece.dtype != dtype:
                     piece = _buffer("write", 0, len(piece), dtype).copy_(piece)
                 opened.write(as_bytes(piece))
@@ -229,13 +234,6 @@ def _one_thread_each() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _stays_finite(piece: Tensor, dtype: torch.dtype) -> bool:
-    """Whether nothing is nan or inf as `dtype`. The norm mostly says so at once; else each element is looked at."""
-    wide = piece.to(torch.promote_types(piece.dtype, torch.float32))
-    norm = torch.dot(wide, wide).sqrt().item()
-    return norm <= torch.finfo(dtype).max or bool(torch.isfinite(piece.to(dtype)).all())
-
-
 def as_bytes(tensor: Tensor) -> memoryview:
     """The bytes of a tensor in C order, as a view where it lies so."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
@@ -247,6 +245,8 @@ def published(
 ) -> Iterator[Path]:
     """A hidden folder beside `out` that takes its place when the block ends well; otherwise nothing stays.
 
+    What processes of this machine that were killed left beside `out` goes, but for the folder that one was just replacing.
+
     Args:
         out: the folder.
         overwrite: replace a folder that stands there, if it holds one of the files `known`.
@@ -256,18 +256,27 @@ def published(
     Raises:
         UserError: `out` exists (and `overwrite` is false, or it is none of this kind), or cannot be written.
     """
-    out = check_free(out, overwrite, known, kind)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
+    with told(out):
+        _mend(out.resolve())
+        out = check_free(out, overwrite, known, kind)
+        partial = store.partial_of(out)
         partial.mkdir(parents=True)
-        yield partial
-        _put(partial, out)
+        try:
+            yield partial
+            _put(partial, out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def told(out: Path) -> Iterator[None]:
+    """Turn what a disk refuses while `out` is made into the user's error."""
+    try:
+        yield
     except OSError as error:
         if disk_full(error):
             raise UserError(f"no space left on the disk while making {out}: free some and call again") from error
         raise UserError(f"cannot make {out}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_free(
@@ -275,8 +284,8 @@ def check_free(
 ) -> Path:
     """Return the whole path of `out` if `published` may write there; what it raises is said before the work begins."""
     out = out.resolve()
-    check_name(out)
-    taken = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    store.check_name(out)
+    taken = _taken(out)
     if taken and not overwrite:
         raise UserError(f"{out} exists already: name another output, or give --overwrite (overwrite=True)")
     if taken and not any((out / name).is_file() for name in known):
@@ -310,8 +319,23 @@ def _ours(path: Path, known: Sequence[str]) -> bool:
     return path.name in (*known, *NAMED) or path.suffix in OURS
 
 
+def _taken(out: Path) -> bool:
+    """Whether something stands there; an empty folder is free to be taken."""
+    return out.exists() and not (out.is_dir() and not any(out.iterdir()))
+
+
+def _mend(out: Path) -> None:
+    """Put back the folder that a killed process was replacing, where none took its place; delete what else such ones left."""
+    for old in store.left_over(out, OLD):
+        if not _taken(out):
+            with contextlib.suppress(FileNotFoundError):  # another process has just put it back
+                old.rename(out)
+    store.clear(out, OLD)
+    store.clear(out)
+
+
 def _put(partial: Path, out: Path) -> None:
-    old = partial.with_suffix(".old")
+    old = store.partial_of(out, OLD)
     if out.exists():
         out.rename(old)
     try:

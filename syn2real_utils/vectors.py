@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from syn2real_utils import parameters
-from syn2real_utils.parameters import MismatchError, State, check_same, finite, shapes
+from syn2real_utils.errors import UserError
+from syn2real_utils.parameters import MismatchError, State, check_same, finite
 
 
 class TaskVector:
@@ -32,21 +33,28 @@ class TaskVector:
     @classmethod
     def sum(cls, vectors: Iterable["TaskVector"]) -> "TaskVector":
         """tau_1 + ... + tau_n; from a generator, two vectors and their sum are in memory."""
-        return _add_up(vectors)[0]
+        total, n = _add_up(vectors)
+        return total * 1 if n == 1 else total  # tensors of its own
 
     @classmethod
     def mean(cls, vectors: Iterable["TaskVector"]) -> "TaskVector":
         """(tau_1 + ... + tau_n) / n, equation (3)."""
         total, n = _add_up(vectors)
-        return cls({name: tensor / n for name, tensor in total.tensors.items()})
+        return total / n
 
     def __add__(self, other: "TaskVector") -> "TaskVector":
         """a + b; (a + b) - b is a to within the float32 rounding of a + b."""
+        if not isinstance(other, TaskVector):
+            return NotImplemented
         check_same(self.shapes(), other.shapes(), "one vector", "the other")
         return TaskVector({name: tensor + other.tensors[name] for name, tensor in self.tensors.items()})
 
+    def __radd__(self, other: object) -> "TaskVector":
+        """0 + a: Python's own `sum` begins with 0."""
+        return self * 1 if isinstance(other, int) and other == 0 else NotImplemented
+
     def __sub__(self, other: "TaskVector") -> "TaskVector":
-        return self + -other
+        return self + -other if isinstance(other, TaskVector) else NotImplemented
 
     def __neg__(self) -> "TaskVector":
         return self * -1
@@ -57,6 +65,13 @@ class TaskVector:
         return TaskVector({name: factor * tensor for name, tensor in self.tensors.items()})
 
     __rmul__ = __mul__
+
+    def __truediv__(self, scalar: float) -> "TaskVector":
+        """a / scalar."""
+        divisor = finite(scalar)
+        if divisor == 0:
+            raise ZeroDivisionError("a task vector divided by 0")
+        return TaskVector({name: tensor / divisor for name, tensor in self.tensors.items()})
 
     def shapes(self) -> dict[str, list[int]]:
         """Name -> shape."""
@@ -86,21 +101,31 @@ class TaskVector:
 
     @torch.no_grad()
     def moved(self, base: State, lam: float) -> Iterator[tuple[str, Tensor]]:
-        """Yield (key, tensor) of theta_base + lam * tau in the base's order: float32 sums, cast to its dtypes."""
-        factor, names = finite(lam), parameters.owners(base)
-        check_same(shapes(base), self.shapes(), "the model", "the vector")
+        """Yield (key, tensor) of theta_base + lam * tau in the base's order: float32 sums, cast to its dtypes.
+
+        Raises:
+            MismatchError: the base is of another architecture or size, or quantised.
+            UserError: a sum is not finite in the base's dtype.
+        """
+        factor, model = finite(lam), parameters.tied(base)
+        names = parameters.owners(model)
+        parameters.check_takes(model, self.shapes())
         for key, old in base.items():
             if key not in names or factor == 0:
                 yield key, old.clone()
             else:
-                new = parameters.parameter(base, key) + factor * self.tensors[names[key]].to(old.device)
-                yield key, parameters.part_of(new, key, old)
+                new = parameters.parameter(model, key) + factor * self.tensors[names[key]].to(old.device)
+                part = parameters.part_of(new, key, old)
+                if not parameters.stays_finite(part, part.dtype):
+                    raise UserError(f"base + {factor:g} * vector: {parameters.not_finite(key)}")
+                yield key, part
 
     @torch.no_grad()
     def write_into(self, model: State, base: State, lam: float) -> None:
         """Set the tensors of `model`, a state dict, to `apply(base, lam)` without a second model in memory.
 
-        Every call starts from `base` (its parameters at least), so a sweep over lam does not drift.
+        Every call starts from `base` (its parameters at least), so a sweep over lam does not drift. What `moved` raises may
+        leave the model half written; lam = 0 makes it the base again.
         """
         parameters.check_writable(model, base)
         for key, tensor in self.moved(base, lam):
@@ -112,8 +137,12 @@ def difference(base: State, real: State, same_types: bool = True) -> Iterator[tu
     """Yield (name, theta_real - theta_base) in float32, sorted by name, one parameter in memory at a time.
 
     Two models of one recipe have the same types; pretrained weights may be of a lower precision than what is made of them.
+
+    Raises:
+        MismatchError: models of another architecture, size or type, or quantised ones.
     """
-    check_same(shapes(real, dtype=same_types), shapes(base, dtype=same_types), "the real model", "the synthetic one")
+    real, base = parameters.tied(real), parameters.tied(base)
+    parameters.check_alike(real, base, "the real model", "the synthetic one", dtype=same_types)
     base_keys = parameters.keys_of(base)
     for name, key in parameters.keys_of(real).items():
         tau = parameters.parameter(real, key) - parameters.parameter(base, base_keys[name])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from syn2real_utils import checkpoints, tensorfiles
+from syn2real_utils import checkpoints, store, tensorfiles
 from syn2real_utils.checkpoints import Lineage
 from syn2real_utils.errors import UserError
 from syn2real_utils.vectors import TaskVector
@@ -461,3 +462,84 @@ def test_a_vector_with_nan_has_no_cosine():
     broken = TaskVector({"model.encoder.a": torch.tensor([1.0, math.nan, 1.0]), "model.decoder.a": torch.ones(3)})
     found = whole.cosines(broken)
     assert math.isnan(found["all"]) and math.isnan(found["encoder"]) and found["decoder"] == pytest.approx(1)
+
+
+def edited(folder: Path, out: Path, **changed: torch.Tensor | None) -> Path:
+    """A copy of a model with other tensors; None: without that one."""
+    shutil.copytree(folder, out)
+    state = {**load_file(out / "model.safetensors"), **changed}
+    kept = {key: tensor for key, tensor in state.items() if tensor is not None}
+    save_file(kept, out / "model.safetensors", metadata={"format": "pt"})
+    return out
+
+
+def test_quantised_models_are_refused(models, tau, tmp_path):
+    name, out = "model.encoder.layers.0.fc1.weight", tmp_path / "out"
+    whole = load_file(models["real"] / "model.safetensors")[name]
+    real, syn = (
+        edited(models[m], tmp_path / f"{m}8", **{name: (whole * scale).to(torch.int8)})
+        for m, scale in (("real", 400), ("syn", 300))
+    )
+    refused(f"'{name}' differs between .*int8.*give the float weights", checkpoints.subtract, real, syn, out)
+    refused(f"'{name}' is .*int8", checkpoints.subtract, real, models["syn"], out)
+    refused(f"'{name}' of the model is of int8.*give the float weights", checkpoints.apply, real, tau, 0.1, out)
+
+
+def test_tensors_that_are_no_parameters_are_compared_too(models, tau, tmp_path):
+    var, table = "model.encoder.norm.running_var", "model.encoder.table"
+    out, long = tmp_path / "out", torch.arange(2 * tensorfiles.PIECE + 5)
+    real = edited(models["real"], tmp_path / "r", **{var: torch.ones(4), table: long})
+    no_table = edited(models["syn"], tmp_path / "s", **{var: torch.ones(4)})
+    refused(f"'{table}' is in the real model but not in", checkpoints.subtract, real, no_table, out)
+    no_var = edited(models["syn"], tmp_path / "s0", **{table: long})
+    refused(f"'{var}' is in the real model but not in", checkpoints.subtract, real, no_var, out)
+    short = edited(models["syn"], tmp_path / "s1", **{var: torch.ones(4), table: long[:7]})
+    refused(f"'{table}' is", checkpoints.subtract, real, short, out)
+    last = edited(models["syn"], tmp_path / "s2", **{var: torch.ones(4), table: torch.cat([long[:-1], long[:1]])})
+    refused(f"'{table}' differs between", checkpoints.subtract, real, last, out)
+    syn = edited(models["syn"], tmp_path / "s3", **{var: torch.zeros(4), table: long})
+    checkpoints.subtract(real, syn, out)
+    assert load_file(out / "vector.safetensors").keys() == load_file(tau / "vector.safetensors").keys()
+
+
+DEAD = 4_194_304  # the highest number that Linux gives a process is one less
+
+
+def hidden(out: Path, host: str, number: int, ending: str) -> Path:
+    """What another call has beside `out`, with a file in it."""
+    folder = out.with_name(f".{out.name}.{host}-{number}{ending}")
+    folder.mkdir()
+    (folder / "vector.safetensors").write_text("another's")
+    return folder
+
+
+def test_what_killed_processes_left_goes_and_what_others_make_stays(models, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    killed = hidden(out, store.HOST, DEAD, ".partial")
+    others = [hidden(out, "another", DEAD, ".partial"), hidden(out, store.HOST, os.getppid(), ".partial")]
+    others.append(hidden(out.with_name("out.b"), store.HOST, DEAD, ".partial"))
+    checkpoints.subtract(models["real"], models["syn"], out)
+    assert not killed.exists() and all((other / "vector.safetensors").exists() for other in others)
+    own = hidden(out, store.HOST, os.getpid(), ".partial")  # of another thread, it may be
+    with pytest.raises(UserError, match="cannot make .*out"):
+        checkpoints.subtract(models["real"], models["syn"], out, overwrite=True)
+    assert (own / "vector.safetensors").exists() and checkpoints.load_vector(out)
+    began = (
+        own.stat().st_ctime + 2 * store.SKEW
+    )  # then it is of a killed one that had our number: in a container, 1 mostly
+    monkeypatch.setattr(store.psutil.Process, "create_time", lambda process: began)
+    checkpoints.subtract(models["real"], models["syn"], out, overwrite=True)
+    assert not own.exists()
+
+
+def test_what_a_kill_moved_away_while_it_was_replaced_is_put_back(models, tau, tmp_path):
+    whole = contents(tau)
+    away = tau.rename(tau.with_name(f".tau.{store.HOST}-{DEAD}.old"))
+    half = hidden(tau, store.HOST, DEAD, ".partial")
+    with pytest.raises(UserError, match="exists already"):
+        checkpoints.subtract(models["real"], models["target"], tau)
+    assert contents(tau) == whole and not away.exists() and not half.exists()
+    late = hidden(tau, store.HOST, DEAD, ".old")  # killed when the new one stood already
+    elsewhere = hidden(tau, "another", DEAD, ".old")
+    checkpoints.subtract(models["real"], models["target"], tau, overwrite=True)
+    assert contents(tau) != whole and not late.exists() and elsewhere.exists()

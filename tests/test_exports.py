@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from syn2real_utils import audio, exports, stages
+from syn2real_utils import audio, exports, stages, store
 from syn2real_utils.backbones import sources
 from syn2real_utils.bench.runtimes import transcribe_with
 from syn2real_utils.errors import UserError
@@ -180,6 +180,25 @@ def test_what_cannot_be_exported_is_refused_in_one_line(case, tiny, tmp_path, ca
     status, _, err = call(capsys, "export", tiny, "-o", tmp_path / "out", *arguments)
     assert status == 2 and message in err and err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert tree(tmp_path) == before
+
+
+def test_a_file_is_published_whole_or_not_at_all(tmp_path):
+    out = tmp_path / "ggml.bin"
+    killed, other = (tmp_path / f".ggml.bin.{host}-4194304.partial" for host in (store.HOST, "another"))
+    for left in (killed, other):
+        left.write_text("half")
+
+    def half() -> None:
+        with exports._published_file(out, False) as file:
+            file.write_text("half")
+            raise OSError("the cable")
+
+    with pytest.raises(UserError, match="cannot make .*ggml.bin"):
+        half()
+    assert [path.name for path in tmp_path.iterdir()] == [other.name]
+    with exports._published_file(out, False) as file:
+        file.write_text("whole")
+    assert out.read_text() == "whole" and {path.name for path in tmp_path.iterdir()} == {out.name, other.name}
 
 
 def test_a_runtime_that_is_not_known_or_a_model_that_is_not_there_is_refused(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from syn2real_utils.errors import UserError
-from syn2real_utils.store import Store, fingerprint, home, in_any_order
+from syn2real_utils.store import Store, fingerprint, home, in_any_order, write_text_atomic
 
 KEY = {"text": "ä", "n": 1}
 
@@ -166,3 +166,18 @@ def test_home_is_the_checkout_wherever_one_stands(tmp_path, monkeypatch):
     assert home() == tmp_path.resolve()
     monkeypatch.setenv("SYN2REAL_HOME", str(tmp_path / "else"))
     assert home() == (tmp_path / "else").resolve()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / "sub" / "a.json"
+    write_text_atomic(file, "ä")
+    with pytest.raises(UnicodeEncodeError):
+        write_text_atomic(file, "half of it \ud800")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text_atomic(file, "b")
+    assert [path.name for path in file.parent.iterdir()] == ["a.json"] and file.read_text(encoding="utf-8") == "ä"

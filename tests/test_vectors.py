@@ -1,12 +1,14 @@
 """The algebra of task vectors, against plain torch arithmetic and real modules."""
 
 import math
+import operator
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.utils.parametrizations import weight_norm
 
+from syn2real_utils.errors import UserError
 from syn2real_utils.parameters import MismatchError, snapshot
 from syn2real_utils.vectors import TaskVector
 
@@ -21,7 +23,7 @@ def state(seed: int, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tens
         "model.encoder.norm.running_mean": torch.randn(4, generator=dice),
         "model.encoder.norm.running_var": torch.rand(4, generator=dice),
         "model.encoder.norm.num_batches_tracked": torch.tensor(seed),
-        "model.decoder.positions": torch.arange(3) + seed,
+        "model.decoder.position_ids": torch.arange(3) + seed,
     }
     tensors["model.encoder.conv.weight"][0, 0] = -0.0  # -0 + 0 * tau would be +0
     return tensors
@@ -191,3 +193,114 @@ def test_lam_must_be_a_finite_number(tau, syn, lam):
 
 def test_numpy_numbers_are_numbers(tau, syn):
     assert same_bits(tau.apply(syn, np.float64(0.3)), tau.apply(syn, 0.3))
+
+
+def quantised(seed: int) -> dict[str, torch.Tensor]:
+    """As int8 checkpoints are: the matrices are integers, the rest is float."""
+    whole = state(seed)
+    return whole | {"model.encoder.conv.weight": (whole["model.encoder.conv.weight"] * 40).to(torch.int8)}
+
+
+def test_quantised_models_are_refused(tau, syn):
+    name = "model.encoder.conv.weight"
+    for base, real in ((quantised(2), quantised(1)), (quantised(2), state(1)), (state(2), quantised(1))):
+        with pytest.raises(MismatchError, match=f"'{name}'.*int8"):
+            TaskVector.between(base, real)
+    with pytest.raises(
+        MismatchError, match=f"'{name}'.* int8, which no vector moves .quantised.*give the float weights"
+    ):
+        TaskVector.between(quantised(2), quantised(1))
+    with pytest.raises(MismatchError, match=f"'{name}' of the model is of int8.*give the float weights"):
+        tau.apply(quantised(3), 0.4)
+    with pytest.raises(MismatchError, match=f"'{name}' of the model is of int8"):
+        tau.write_into(quantised(3), quantised(3), 0.4)
+
+
+@pytest.mark.parametrize(
+    "name", ["norm.running_var", "norm.num_batches_tracked", "decoder.position_ids", "decoder.table"]
+)
+@pytest.mark.parametrize("change", ["missing", "too many", "shape"])
+def test_what_is_no_parameter_must_be_in_both_models_in_one_shape(real, syn, name, change):
+    key = next((key for key in syn if key.endswith(name)), f"model.{name}")
+    real[key] = syn[key] = syn.get(key, torch.arange(6))
+    assert TaskVector.between(syn, real)
+    if change == "shape":
+        real[key] = torch.stack([real[key], real[key]])
+    else:
+        del (real if change == "missing" else syn)[key]
+    with pytest.raises(MismatchError, match=key):
+        TaskVector.between(syn, real)
+
+
+def test_a_sum_that_overflows_names_its_tensor():
+    base = {"model.encoder.a": torch.tensor([1.0, 6e4]).half(), "model.encoder.b": torch.tensor([1.0]).half()}
+    tau = TaskVector({"model.encoder.a": torch.tensor([1.0, 1e4]), "model.encoder.b": torch.tensor([1.0])})
+    assert tau.apply(base, 0.5)["model.encoder.a"][1] == 65_000
+    with pytest.raises(UserError, match="'model.encoder.a' would hold nan or inf"):
+        tau.apply(base, 1.0)
+    model = snapshot(base)
+    with pytest.raises(UserError, match="'model.encoder.a' would hold nan or inf"):
+        tau.write_into(model, base, 1.0)
+    tau.write_into(model, base, 0.0)
+    assert same_bits(model, base)
+    broken = TaskVector(tau.tensors | {"model.encoder.b": torch.tensor([math.nan])})
+    with pytest.raises(UserError, match="'model.encoder.b' would hold nan"):
+        broken.apply(base, 0.1)
+
+
+def test_operators_are_those_of_numbers(tau):
+    other = TaskVector.between(state(4), state(5))
+    assert same_bits(sum([tau, other]).tensors, (tau + other).tensors)
+    assert same_bits((tau / 4).tensors, (tau * 0.25).tensors)
+    half = torch.tensor(0.5)
+    assert same_bits((tau * half).tensors, (tau * 0.5).tensors) and same_bits((half * tau).tensors, (tau / 2).tensors)
+    assert same_bits((tau / torch.tensor(2)).tensors, (tau / 2).tensors)
+    for wrong in (operator.add, operator.sub):
+        for pair in ((tau, 1), (1, tau), (tau, "a"), (tau, tau.tensors)):
+            with pytest.raises(TypeError, match="unsupported operand"):
+                wrong(*pair)
+    for wrong in (torch.ones(2), torch.tensor(True), torch.tensor(1j), tau):
+        with pytest.raises(TypeError):
+            tau * wrong
+    with pytest.raises(ZeroDivisionError):
+        tau / 0
+
+
+@pytest.mark.parametrize("total", [TaskVector.sum, TaskVector.mean, sum])
+def test_a_sum_of_one_has_tensors_of_its_own(tau, total):
+    alone = total([tau])
+    assert same_bits(alone.tensors, tau.tensors)
+    assert all(alone.tensors[name].data_ptr() != tensor.data_ptr() for name, tensor in tau.tensors.items())
+
+
+@pytest.mark.parametrize(("here", "missing"), [("weight_v", "weight_g"), ("weight_g", "weight_v")])
+def test_half_of_a_weight_normed_weight_is_refused(here, missing):
+    lone = {f"conv.{here}": torch.randn(4, 4, 3)}
+    with pytest.raises(MismatchError, match=f"'conv.{missing}' is missing"):
+        TaskVector.between(lone, lone)
+    with pytest.raises(MismatchError, match=f"'conv.{missing}' is missing"):
+        TaskVector({"conv.weight": torch.randn(4, 4, 3)}).apply(lone, 0.1)
+
+
+def test_a_tied_state_and_an_untied_copy_of_such_belong_together():
+    owner, tied = "model.decoder.embed_tokens.weight", "proj_out.weight"
+
+    def both(seed: int) -> dict[str, torch.Tensor]:
+        embedding = torch.randn(4, 3, generator=torch.Generator().manual_seed(seed))
+        return {tied: embedding, owner: embedding}
+
+    real, syn = both(1), both(2)
+    untied = {key: tensor.clone() for key, tensor in syn.items()}
+    expected = TaskVector.between(syn, real)
+    assert list(expected.tensors) == [owner]
+    assert same_bits(TaskVector.between(untied, real).tensors, expected.tensors)
+    moved = expected.apply(untied, 1.0)
+    assert list(moved) == [tied, owner] and torch.equal(moved[tied], moved[owner])
+    model = both(3)
+    expected.write_into(model, untied, 1.0)
+    assert same_bits(model, moved)
+    untied[tied] += 1
+    with pytest.raises(MismatchError, match=tied):
+        TaskVector.between(untied, real)
+    with pytest.raises(MismatchError, match=tied):
+        expected.apply(untied, 1.0)

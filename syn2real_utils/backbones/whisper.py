@@ -26,9 +26,9 @@ from syn2real_utils.backbones.ctranslate2 import MULTILINGUAL_VOCABULARY
 from syn2real_utils.backbones.decoding import Rules, greedy
 from syn2real_utils.backbones.products import products_in
 from syn2real_utils.backbones.projection import labelled_only
-from syn2real_utils.checkpoints import TIED
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
+from syn2real_utils.parameters import TIED
 from syn2real_utils.profile import BackbonePart, TrainingPart
 from syn2real_utils.progress import Progress
 
