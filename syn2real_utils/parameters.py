@@ -18,7 +18,8 @@ from torch import Tensor
 
 State = Mapping[str, Tensor]
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-COUNTS = ("num_batches_tracked", "position_ids")  # integers that may differ between models that belong together
+POSITIONS = "position_ids"  # 0, 1, 2, ...: some versions of transformers save it, others do not
+COUNTS = ("num_batches_tracked", POSITIONS)  # integers that may differ between models that belong together
 TIED = {"proj_out.weight": "model.decoder.embed_tokens.weight"}  # Whisper; some states hold this tensor twice
 BODIES = (
     "model",
@@ -192,6 +193,8 @@ def _all_shapes(state: State, dtype: bool) -> dict[str, list]:
     """`shapes`, and the same of each tensor that is no parameter; of an integer always with its type."""
     found, names = shapes(state, dtype), owners(state)
     for key in state.keys() - names.keys():
+        if key.endswith(POSITIONS):
+            continue
         tensor = state[key]
         typed = dtype or not tensor.is_floating_point()
         found[key] = [*tensor.shape, _type(tensor)] if typed else list(tensor.shape)
