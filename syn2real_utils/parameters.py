@@ -10,7 +10,7 @@ models apart (quantised weights) are refused: a vector would lack what they diff
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Real
 
 import torch
@@ -54,6 +54,12 @@ def tied(state: State) -> State:
         if key in state and owner in state and place(state[key]) != place(state[owner])
     }
     return {**state, **{key: owner for key, owner in twice.items() if torch.equal(state[key], owner)}}
+
+
+def tied_as(state: State, names: Collection[str]) -> State:
+    """The state, `tied` where it then has just the parameters `names`: a tied tensor may be two parameters of another model."""
+    found = tied(state)
+    return found if set(owners(found).values()) == set(names) else state
 
 
 def keys_of(state: State) -> dict[str, str]:

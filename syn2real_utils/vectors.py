@@ -107,7 +107,7 @@ class TaskVector:
             MismatchError: the base is of another architecture or size, or quantised.
             UserError: a sum is not finite in the base's dtype.
         """
-        factor, model = finite(lam), parameters.tied(base)
+        factor, model = finite(lam), parameters.tied_as(base, self.tensors)
         names = parameters.owners(model)
         parameters.check_takes(model, self.shapes())
         for key, old in base.items():
@@ -141,7 +141,8 @@ def difference(base: State, real: State, same_types: bool = True) -> Iterator[tu
     Raises:
         MismatchError: models of another architecture, size or type, or quantised ones.
     """
-    real, base = parameters.tied(real), parameters.tied(base)
+    one, other = (parameters.owners(parameters.tied(state)).values() for state in (real, base))
+    real, base = parameters.tied_as(real, other), parameters.tied_as(base, one)
     parameters.check_alike(real, base, "the real model", "the synthetic one", dtype=same_types)
     base_keys = parameters.keys_of(base)
     for name, key in parameters.keys_of(real).items():

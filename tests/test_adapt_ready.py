@@ -110,7 +110,7 @@ def test_low_rank_is_applied_and_its_card_says_so(run, tiny, home):  # noqa: F81
     assert (moved - base - low.load().tensors[CONV]).abs().max() < 1e-6
     card = (found.path / "README.md").read_text(encoding="utf-8")
     assert re.search(r"measured with the whole vector, this one is of low rank 2 and keeps \d+ % of", card)
-    assert found.go and "prove this one" in found.reason and found.lam_how == "as it was asked for"
+    assert found.go and "this one is not" in found.reason and found.lam_how == "as it was asked for"
     publish(run, home / "vectors" / "a-low", Wanted(tts="pico", form="lora", rank=2))
     publish(run, home / "vectors" / "b-full", Wanted(tts="pico"))
     names = [v.path.name for v in ready.find(checkpoints.weights_hash(tiny), "es", ["pico"])]

@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from syn2real_utils import cli, committed, notebook, report, results, selectors, tables, weightspace
+from syn2real_utils import cli, committed, notebook, report, results, selectors, store, tables, weightspace
 from syn2real_utils.errors import UserError
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
@@ -121,7 +121,7 @@ def test_a_notebook_shows_what_is_committed_and_makes_no_model(reader, name, pro
     shutil.copytree(ROOT / "notebooks", reader / "notebooks")
     (reader / "executed").mkdir()
     # The highest number that Linux gives a process is one less.
-    killed = reader / "executed" / f".shown.{notebook.HOST}-4194304.partial.ipynb"
+    killed = reader / "executed" / f".shown.{store.HOST}-4194304.partial.ipynb"
     elsewhere = killed.with_name(".shown.another-4194304.partial.ipynb")
     killed.write_text("{")
     elsewhere.write_text("{")
