@@ -39,7 +39,6 @@ def measure() -> Measured:
             Path(folder) / "stock",
             steps,
         )
-        check_equal("steps and epochs", ours.more["steps and epochs"], stock.more["steps and epochs"])
         found = {
             "ours": _wer(asr, Path(folder) / "ours", test, full=False),
             "ours at 30 s": _wer(asr, Path(folder) / "ours", test, full=True),
@@ -71,7 +70,7 @@ class _Clock(TrainerCallback):
 
     def on_train_end(self, args, state, control, **kwargs):
         self.seconds = time.perf_counter() - self.start
-        self.done = (state.global_step, round(state.epoch, 3))
+        self.done = state.global_step
 
 
 def _side(name: str, work: Callable[[Path, _Clock], None], into: Path, steps: int) -> Side:
@@ -80,8 +79,8 @@ def _side(name: str, work: Callable[[Path, _Clock], None], into: Path, steps: in
     clock, start = _Clock(), time.perf_counter()
     work(into, clock)
     whole = time.perf_counter() - start
-    check_equal("steps", steps, clock.done[0])
-    more = {"features, loading and saving": whole - clock.seconds, "steps and epochs": clock.done}
+    check_equal("steps", steps, clock.done)  # of epochs our trainer knows one: its batches are drawn before it begins
+    more = {"features, loading and saving": whole - clock.seconds, "steps": clock.done}
     side = Side(name, clock.seconds / steps / BATCH, more=more)
     say(f"  {side.seconds:.3f} s for a clip and step")
     gc.collect()
