@@ -95,7 +95,7 @@ def push(folder: Path | str, repo_id: str, private: bool = False) -> str:
 
 def _card(file: Path, repo_id: str) -> bytes:
     """A card as it stands on the hub: its commands name the repository in place of the folder."""
-    own = file.resolve().parent.name
+    own = file.parent.resolve().name  # of the folder, also where the card is a link
     page = file.read_text(encoding="utf-8")
     for before, after in (('model="', '"'), ("--vector ", " ")):
         page = page.replace(f"{before}{own}{after}", f"{before}{repo_id}{after}")
