@@ -13,15 +13,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import papermill
 import yaml
-from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from syn2real_utils.errors import JobError, UserError, names, user_errors
 from syn2real_utils.progress import LINES, say
 from syn2real_utils.store import check_writable, clear, home, partial_of, write_text_atomic
+
+# jsonschema, which checks notebooks, would build a grammar of international addresses when it is imported: four seconds
+# of every job, for a format that no notebook has. Told that the package is not there, it does without.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import papermill  # noqa: E402
+from nbconvert import HTMLExporter  # noqa: E402
+from papermill.exceptions import PapermillExecutionError  # noqa: E402
 
 TOLD = "SYN2REAL_TOLD"  # names the file in which a job of a run writes what the user has to mend
 PARTIAL = ".partial.ipynb"  # papermill wants a name that ends so

@@ -46,11 +46,12 @@ def source_scores(profile: Profile, target: str, tts: str, seed: int) -> pd.Data
     if shown is not None:
         return shown[shown.model.isin(["pretrained", "real_source", "syn_source"])]
     rows, sources = _all_test_rows(profile, target), stages.source_domains(profile, target)
+    clips = rows.sort_values("utterance", ignore_index=True)  # however a protocol cuts folds: they share what is heard
     trained = {"real_source": REAL, "syn_source": tts}
 
     def heard(name: str) -> pd.DataFrame:
         model = stages.finetuned(profile, trained[name], sources, seed) if name in trained else None
-        return scored(profile, rows, stages.transcripts(profile, model, rows)).assign(model=name, lam=float("nan"))
+        return scored(profile, rows, stages.transcripts(profile, model, clips)).assign(model=name, lam=float("nan"))
 
     return pd.concat(in_any_order([partial(heard, name) for name in ("pretrained", *trained)])).assign(
         target=target, tts=tts, seed=seed, protocol=profile.evaluation.protocol

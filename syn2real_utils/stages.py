@@ -5,6 +5,7 @@ version of its code), returns at once when the artifact is there, and otherwise 
 So any notebook runs alone, and a killed run goes on where it was.
 """
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -394,6 +395,7 @@ def _finetune(
     from syn2real_utils.training import finetune
 
     _vector.cache_clear()  # a fine-tune needs the memory
+    machine.give_back_memory()
     torch.set_num_threads(profile.threads)
     model = backbone(profile)
     what = f"fine-tune on {lineage.speech} {names(lineage.domains, 3)}"
@@ -450,7 +452,7 @@ def _transcribe(
     ]
     pd.DataFrame(table).to_csv(file, index=False, lineterminator="\n")
     del heard, tau
-    machine.give_back_memory()
+    gc.collect()  # the next model takes its place
 
 
 def _said(heard: "str | Heard") -> dict[str, object]:
