@@ -177,6 +177,7 @@ def snakemake(
         "name": json.dumps([profile.name]),  # alone, Snakemake would take 5e-5 for a number
         "home": str(home()),
         "targets": json.dumps(profile.targets),
+        "clips": json.dumps(_clips(profile)),
         "threads": profile.threads,
         "alone": executor.alone(profile),
         "resources": json.dumps({name: executor.resources(profile, name) for name in [*notebook_names(), REPORT]}),
@@ -188,6 +189,12 @@ def snakemake(
     if capture:
         return subprocess.run(command, capture_output=True, text=True)
     return subprocess.CompletedProcess(command, signals.call(command))
+
+
+def _clips(profile: Profile) -> list[int]:
+    """Real clips of each target, 0 before the corpus is there."""
+    domains = stages.real_rows(profile).domain.tolist() if stages.has_corpus(profile) else []
+    return [domains.count(target) for target in profile.targets]
 
 
 def _check(profile: Profile, executor: Executor) -> None:

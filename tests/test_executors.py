@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from snakemake.cli import parse_config
 
@@ -69,6 +70,16 @@ def jobs(executor: Executor, targets=("animals", "food")) -> dict[str, str]:
     found = runs.snakemake(profile, executor, ["--dry-run", "--printshellcmds"], capture=True)
     assert found.returncode == 0, found.stderr
     return dict(re.findall(r"^rule (\w+):\n((?:.+\n)+)", found.stdout + "\n", re.MULTILINE))
+
+
+def test_the_largest_target_goes_first(home, monkeypatch):
+    monkeypatch.setattr(runs.stages, "has_corpus", lambda profile: True)
+    monkeypatch.setattr(runs.stages, "real_rows", lambda profile: pd.DataFrame({"domain": ["food"] * 3 + ["animals"]}))
+    profile = load_profile("quickstart", {"targets": ["animals", "food"]})
+    said = runs.snakemake(profile, Executor(), ["--dry-run"], capture=True).stdout
+    found = dict(re.findall(r"wildcards: target=(\w+)\n(?:    .*\n)*?    priority: (\d+)\n", said))
+    assert found == {"animals": "1", "food": "3"}
+    assert "priority: 4\n" in said, "the models that all targets need"
 
 
 @pytest.mark.parametrize(
