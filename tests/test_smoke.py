@@ -213,7 +213,8 @@ def test_what_the_killed_run_made_has_the_bytes_that_another_process_makes(run, 
     for speech in (REAL, "kokoro"):
         stages.finetuned(profile, speech, ["food"], 0)
     results.source_scores(profile, "animals", "pico", 0)
-    known = load_profile(PROFILE, {"evaluation": {"protocol": "catalogue"}})
+    evaluation = profile.evaluation.model_copy(update={"protocol": "catalogue"})
+    known = profile.model_copy(update={"evaluation": evaluation})
     results.source_scores(known, "animals", "pico", 0)  # of the same models and clips: nothing is heard again
     fold = stages.folds(profile)[0]
     rows, model = stages.test_rows(profile, "animals", fold), stages.syn_target(profile, "pico", "animals", 0, fold)
