@@ -171,7 +171,9 @@ def _last_checkpoint(work: Path) -> str | None:
 
 
 def save(backbone: Backbone, model: Any, into: Path) -> None:
-    """Save a model as a folder that `transformers.pipeline` opens."""
+    """Save a model as a folder that `transformers.pipeline` opens; of a killed call nothing stays beside it."""
+    for half in into.glob(".tmp*"):  # safetensors writes into such a file, and renames it
+        half.unlink()
     model.save_pretrained(into)
     checkpoints.copy_settings(backbone.folder, into, but=("config.json", INDEX))
 
