@@ -5,21 +5,16 @@ import os
 import shlex
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
-from syn2real_utils import machine
+from syn2real_utils import machine, pods
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.profile import JobPart, Profile
-from syn2real_utils.store import home
 
 LOCAL = "local"
 PLUGINS = {name: f"snakemake-executor-plugin-{name}" for name in ("slurm", "kubernetes")}
 INSTALL = 'pip install -c constraints.txt -e ".[cluster]"'
 REPORT = "report"  # the last rule of the workflow, which is no notebook
 JOB_MB = 3500  # memory of one job with Whisper base, in MB
-IMAGE, VOLUMES = "container-image", "kubernetes-persistent-volumes"
-# where a pod keeps its copies of Snakemake's files: below the project's folder pods would delete those of others
-OWN_COPIES = "/tmp/snakemake-storage"
 # seconds that files of a node may take to be seen on another through a network file system
 LATENCY = 60
 
@@ -63,7 +58,7 @@ class Executor:
             raise UserError("no sbatch here: call on a login node of the Slurm cluster, or leave --executor out")
         given = dict(map(_pair, self.options))
         if self.name == "kubernetes":
-            _check_volume(given)
+            pods.check(given, _words(given.get(pods.VOLUMES, "")), reachable)
         return self
 
     def arguments(self, profile: Profile) -> list[str]:
@@ -73,9 +68,8 @@ class Executor:
             return ["--cores", str(self._all_cores()), "--resources", f"mem_mb={most}"]
         arguments = ["--executor", self.name, "--jobs", str(self.jobs or "unlimited"), "--keep-going"]
         arguments += ["--retries", str(profile.resources.retries), "--latency-wait", str(LATENCY)]
-        if self.name == "kubernetes":  # pods start in folders of their own: Snakemake's files go by the volume
-            arguments += ["--default-storage-provider", "fs", "--default-storage-prefix", str(home())]
-            arguments += ["--remote-job-local-storage-prefix", OWN_COPIES]
+        if self.name == "kubernetes":
+            arguments += pods.arguments()
         for name, value in map(_pair, self.options):
             arguments += [f"--{name}", *_words(value)]
         return arguments
@@ -102,7 +96,7 @@ class Executor:
             "slurm_account": job.account,
         }
         if self.name == "kubernetes" and job.gpus:
-            found |= {"gpu_manufacturer": "nvidia", "scale": 0}  # 0: as limits too, which Kubernetes wants for GPUs
+            found |= pods.GPU
         return {key: value for key, value in found.items() if value is not None} | job.more
 
 
@@ -125,16 +119,3 @@ def _words(value: str) -> list[str]:
         return shlex.split(value)
     except ValueError as error:
         raise UserError(f"--executor-option '{value}': {str(error).lower()}; quote it as a shell would") from error
-
-
-def _check_volume(given: dict[str, str]) -> None:
-    """Raise UserError unless the options name an image and a volume that holds the project's folder."""
-    if lacking := [name for name in (IMAGE, VOLUMES) if not given.get(name)]:
-        raise UserError(
-            f"the executor kubernetes needs --executor-option {names(f'{n}=...' for n in lacking)}: see docs/cluster.md"
-        )
-    mounted = [volume.partition(":")[2] for volume in _words(given[VOLUMES])]
-    if not any(path and home().is_relative_to(Path(path)) for path in mounted):
-        raise UserError(
-            f"the project's folder {home()} lies on none of the volumes {given[VOLUMES]}: jobs would not see it"
-        )

@@ -1,16 +1,21 @@
 """Executors: what cannot work is one line and status 2, and what the profile asks for reaches Snakemake's jobs."""
 
+import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from snakemake.cli import parse_config
 
-from syn2real_utils import cli, executors, runs
+from syn2real_utils import cli, executors, pods, runs
+from syn2real_utils.errors import UserError
 from syn2real_utils.executors import Executor
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
+from tests.kubernetes_standin import Cluster
 
 RESOURCES = {
     "every": {"memory_gb": 6, "account": "speech", "partition": "cpu"},
@@ -164,3 +169,64 @@ def test_a_gpu_of_kubernetes_is_asked_for_as_a_limit(tmp_path, monkeypatch):
     assert not Path(copies).is_relative_to(home), "pods do not share copies of files"
     assert all(asked in found["03_finetune"] for asked in ("gpu=2", "gpu_manufacturer=nvidia", "scale=0"))
     assert "gpu" not in found["08_results"].split("Shell command")[0].split("resources:")[1]
+
+
+@pytest.fixture
+def volume(tmp_path, monkeypatch) -> Path:
+    """A project with the package on a volume, on a machine with rsync."""
+    home = project(tmp_path / "volume", monkeypatch)
+    shutil.copytree(runs.SNAKEFILE.parent, home / "package" / "workflow")
+    monkeypatch.setattr(runs, "SNAKEFILE", home / "package" / "workflow" / "Snakefile")
+    monkeypatch.setattr(pods, "PACKAGE", home / "package")
+    monkeypatch.setattr(pods, "OWN_COPIES", str(tmp_path / "copies"))
+    (tmp_path / "bin").mkdir()
+    programs = {"pip": ""}  # pods would take the plug-in `fs` from an index: here they have it
+    if not shutil.which("rsync"):
+        programs["rsync"] = 'while [ $# -gt 2 ]; do shift; done; exec cp -rL --preserve=timestamps "$1" "$2"'
+    for program, does in programs.items():
+        (tmp_path / "bin" / program).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    return home
+
+
+def on_kubernetes(home: Path, *options: str) -> Executor:
+    given = ("container-image=example.org/syn2real:1", f"kubernetes-persistent-volumes=claim:{home}", *options)
+    return Executor("kubernetes", options=given)
+
+
+def test_kubernetes_is_asked_before_anything_is_fetched(volume, tmp_path, monkeypatch):
+    with Cluster(tmp_path / "cluster", "") as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        on_kubernetes(volume).check()
+    with pytest.raises(UserError, match=r"^Kubernetes at http://127.0.0.1:\d+ does not answer$"):
+        on_kubernetes(volume).check()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
+    with pytest.raises(UserError, match="no kubeconfig here and no service account: set KUBECONFIG"):
+        on_kubernetes(volume).check()
+
+
+def test_pods_need_the_package_of_the_volume_and_rsync(volume, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UserError, match="no rsync here"):
+        on_kubernetes(volume).check()
+    monkeypatch.setattr(pods, "PACKAGE", ROOT / "syn2real_utils")
+    with pytest.raises(UserError, match=f"but it is installed from {ROOT}"):
+        on_kubernetes(volume).check()
+
+
+def test_a_lost_pod_costs_its_job_alone(volume, tmp_path, monkeypatch):
+    profile = load_profile("quickstart")
+    shutil.copy(ROOT / "syn2real_utils/profiles/quickstart.yaml", volume / "runs/quickstart/profile.yaml")
+    path = os.pathsep.join([str(tmp_path / "bin"), str(Path(sys.executable).parent), os.defpath])
+    with Cluster(tmp_path / "cluster", path, lost=1) as cluster:
+        monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        executor = on_kubernetes(volume, "seconds-between-status-checks=1")
+        done = runs.snakemake(profile, executor, ["--until", "00_overview"], capture=True)
+        said = [pod.log.read_text() for pod in cluster.pods.values()]
+    assert done.returncode == 0, done.stderr[-2000:] + "".join(said)
+    assert "Trying to restart job" in done.stderr and len(cluster.pods) == 2
+    assert (volume / "runs/quickstart/notebooks/00_overview.ipynb").is_file()
+    assert not cluster.secrets and all(pod.deleted for pod in cluster.pods.values()), "nothing is left on the cluster"
+    asked = list(cluster.pods.values())[1].resources["requests"]
+    assert asked == {"cpu": "1900m", "memory": "3500M"}
