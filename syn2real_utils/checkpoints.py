@@ -18,6 +18,7 @@ from torch import Tensor
 from syn2real_utils import checksums, lora, parameters, tensorfiles, vectors
 from syn2real_utils import lineage as lineages
 from syn2real_utils.errors import UserError, names
+from syn2real_utils.geometry import Difference
 from syn2real_utils.lineage import LINEAGE, MADE_FROM, Lineage, architecture, read_lineage, write_lineage
 from syn2real_utils.parameters import MismatchError, State
 from syn2real_utils.tensorfiles import VECTOR, Pieces, Source
@@ -29,6 +30,7 @@ __all__ = [
     "architecture",
     "between",
     "cosine",
+    "difference",
     "info",
     "load_state",
     "load_vector",
@@ -253,6 +255,18 @@ def between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
                 yield new.sub_(old)
 
     return pieces
+
+
+def difference(base: Path | str, moved: Path | str) -> Difference:
+    """What a model is less another, streamed from their folders; weights may be of a lower precision in one of them.
+
+    Raises:
+        MismatchError: models of another architecture or size, or quantised ones.
+        UserError: what `load_state` raises.
+    """
+    states = [load_state(moved), load_state(base)]
+    parameters.check_alike(states[0], states[1], str(moved), str(base), equal=_same_bytes(moved, base))
+    return Difference(parameters.shapes(states[0]), between([moved, base], states))
 
 
 def _mean_of(steps: Sequence[Pieces]) -> Pieces:

@@ -1,23 +1,38 @@
-"""Angles and planes between directions in weight space, streamed: one parameter of every direction in memory at a time."""
+"""Angles and planes between directions in weight space, streamed: a chunk of every direction in memory at a time."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from syn2real_utils import vectors
-from syn2real_utils.parameters import MismatchError, State, module_of
+from syn2real_utils.parameters import check_same, module_of
 
-Direction = tuple[State, State]  # (from, to): the difference to - from
-CHUNK = 1 << 20  # values of every direction that are widened to float64 at once
+CHUNK = 1 << 20  # values of every direction that are in memory, in float64
 
 
-def gram(directions: Sequence[Direction], group: Callable[[str], str] = module_of) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Difference:
+    """What one model is less another, by parameter; `checkpoints.difference` makes it of two folders."""
+
+    shapes: Mapping[str, list[int]]
+    # name, first and last element -> that part of it, flat, in pieces; the next piece may overwrite the one before
+    pieces: Callable[[str, int, int], Iterator[Tensor]]
+
+    def write(self, name: str, start: int, into: Tensor) -> None:
+        """Write the elements of a parameter from `start` on into a tensor of one dimension."""
+        at = 0
+        for piece in self.pieces(name, start, start + len(into)):
+            into[at : at + len(piece)] = piece
+            at += len(piece)
+
+
+def gram(directions: Sequence[Difference], group: Callable[[str], str] = module_of) -> dict[str, np.ndarray]:
     """Inner products of directions, of "all" parameters and of each module.
 
     Args:
-        directions: n pairs of states of one architecture.
+        directions: n differences of models of one architecture.
         group: name of a parameter -> its module, or a finer part.
 
     Returns:
@@ -26,13 +41,11 @@ def gram(directions: Sequence[Direction], group: Callable[[str], str] = module_o
     Raises:
         MismatchError: states that do not belong together.
     """
-    streams = [vectors.difference(base, moved, same_types=False) for base, moved in directions]
+    for other in directions[1:]:
+        check_same(directions[0].shapes, other.shapes, "one model", "another")
     products = {"all": np.zeros((len(directions), len(directions)))}
-    for items in zip(*streams, strict=True):
-        name = items[0][0]
-        if any(other != name for other, _ in items):
-            raise MismatchError(f"'{name}' is in one model but not in another: use models of one architecture")
-        block = _products([tensor.flatten() for _, tensor in items])
+    for name, shape in sorted(directions[0].shapes.items()):
+        block = _products(directions, name, torch.Size(shape).numel())
         for module in ("all", group(name)):
             products[module] = products.get(module, 0) + block
     return products
@@ -45,20 +58,19 @@ def cosines(products: np.ndarray) -> np.ndarray:
         return np.clip(products / np.outer(norms, norms), -1.0, 1.0)
 
 
-def plane(states: Mapping[str, State]) -> dict[str, tuple[float, float, float]]:
+def plane(directions: Mapping[str, Difference]) -> dict[str, tuple[float, float, float]]:
     """Where models lie in the plane through syn_source, real_source and syn_target.
 
     The origin is syn_source, x runs along tau = real_source - syn_source, y at a right angle to it towards syn_target. So
     syn_target + lam * tau lies in the plane, lam * |tau| to the right of syn_target.
 
     Args:
-        states: by name, with `syn_source`, `real_source` and `syn_target` among them.
+        directions: from syn_source to each other model, by its name, with `real_source` and `syn_target` among them.
 
     Returns:
         Name -> (x, y, distance from the plane), all in the norm of the weights.
     """
-    names = [name for name in states if name != "syn_source"]
-    products = gram([(states["syn_source"], states[name]) for name in names])["all"]
+    names, products = list(directions), gram(list(directions.values()))["all"]
     tau, target = names.index("real_source"), names.index("syn_target")
     length = np.sqrt(products[tau, tau])
     x = products[tau] / length
@@ -69,13 +81,12 @@ def plane(states: Mapping[str, State]) -> dict[str, tuple[float, float, float]]:
     return {"syn_source": (0.0, 0.0, 0.0), **points}
 
 
-def _products(rows: Sequence[Tensor]) -> np.ndarray:
-    total = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    for chunk in _chunks(rows):
+def _products(directions: Sequence[Difference], name: str, size: int) -> np.ndarray:
+    total = torch.zeros(len(directions), len(directions), dtype=torch.float64)
+    whole = torch.empty(len(directions), min(CHUNK, size), dtype=torch.float64)
+    for start in range(0, size, CHUNK):
+        chunk = whole[:, : size - start]
+        for one, row in zip(directions, chunk, strict=True):
+            one.write(name, start, row)
         total += chunk @ chunk.T
     return total.numpy()
-
-
-def _chunks(rows: Sequence[Tensor]) -> Iterator[Tensor]:
-    for start in range(0, rows[0].numel(), CHUNK):
-        yield torch.stack([row[start : start + CHUNK].double() for row in rows])

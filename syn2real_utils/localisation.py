@@ -159,10 +159,9 @@ def _direction(models: dict[str, Artifact], x: float, y: float) -> tuple[tuple[f
 
 def _coordinates(models: dict[str, Artifact]) -> dict[str, tuple[float, float, float]]:
     """Model -> (x, y, distance from the plane): least squares on inner products."""
-    states = {name: checkpoints.load_state(model.path) for name, model in models.items()}
-    start, others = states["pretrained"], [name for name in states if name != "pretrained"]
-    pairs = [(start, states[name]) for name in others] + [(states["syn_source"], states["real_source"])]
-    products = geometry.gram(pairs)["all"]
+    others = [name for name in models if name != "pretrained"]
+    pairs = [("pretrained", name) for name in others] + [("syn_source", "real_source")]
+    products = geometry.gram([checkpoints.difference(models[a].path, models[b].path) for a, b in pairs])["all"]
     axes = [others.index("syn_target"), len(others)]
     found = {"pretrained": (0.0, 0.0, 0.0)}
     for i, name in enumerate(others):
@@ -181,14 +180,14 @@ def _norms(case: Case) -> pd.DataFrame:
 
     def make() -> pd.DataFrame:
         torch.set_num_threads(profile.threads)
-        states = {name: checkpoints.load_state(model.path) for name, model in models.items()}
-        pairs = [
-            (states["syn_source"], states["real_source"]),
-            (states["pretrained"], states["syn_target"]),
-            (checkpoints.load_state(second.path), states["real_source"]),
+        folders = {name: model.path for name, model in models.items()}
+        taus = [
+            checkpoints.difference(folders["syn_source"], folders["real_source"]),
+            checkpoints.difference(folders["pretrained"], folders["syn_target"]),
+            checkpoints.difference(second.path, folders["real_source"]),
         ]
-        table, whole = [], _lengths(states["pretrained"])
-        for block, products in geometry.gram(pairs, block_of).items():
+        table, whole = [], _lengths(checkpoints.load_state(folders["pretrained"]))
+        for block, products in geometry.gram(taus, block_of).items():
             angles, lengths = geometry.cosines(products), np.sqrt(np.diag(products))
             module, layer, kind = block.split("/") if block != "all" else ("all", "", "all")
             table.append((module, layer, kind, lengths[0], whole[block], angles[0, 1], angles[0, 2]))

@@ -133,17 +133,15 @@ class TaskVector:
 
 
 @torch.no_grad()
-def difference(base: State, real: State, same_types: bool = True) -> Iterator[tuple[str, Tensor]]:
+def difference(base: State, real: State) -> Iterator[tuple[str, Tensor]]:
     """Yield (name, theta_real - theta_base) in float32, sorted by name, one parameter in memory at a time.
-
-    Two models of one recipe have the same types; pretrained weights may be of a lower precision than what is made of them.
 
     Raises:
         MismatchError: models of another architecture, size or type, or quantised ones.
     """
     one, other = (parameters.owners(parameters.tied(state)).values() for state in (real, base))
     real, base = parameters.tied_as(real, other), parameters.tied_as(base, one)
-    parameters.check_alike(real, base, "the real model", "the synthetic one", dtype=same_types)
+    parameters.check_alike(real, base, "the real model", "the synthetic one", dtype=True)
     base_keys = parameters.keys_of(base)
     for name, key in parameters.keys_of(real).items():
         tau = parameters.parameter(real, key) - parameters.parameter(base, base_keys[name])

@@ -47,7 +47,8 @@ def model_plane(profile: Profile, target: str, tts: str, seed: int) -> pd.DataFr
     def make() -> pd.DataFrame:
         torch.set_num_threads(profile.threads)
         folders = {"pretrained": stages.pretrained(profile)} | {name: model.path for name, model in models.items()}
-        found = geometry.plane({name: checkpoints.load_state(folder) for name, folder in folders.items()})
+        start = folders.pop("syn_source")
+        found = geometry.plane({name: checkpoints.difference(start, folder) for name, folder in folders.items()})
         points = [{"model": name, "x": x, "y": y, "distance": away} for name, (x, y, away) in found.items()]
         return pd.DataFrame(points)
 
@@ -93,9 +94,9 @@ def _cosines(profile: Profile, seed: int) -> pd.DataFrame:
 
     def make() -> pd.DataFrame:
         torch.set_num_threads(profile.threads)
-        states = [(checkpoints.load_state(syn.path), checkpoints.load_state(real.path)) for real, syn in pairs]
+        taus = [checkpoints.difference(syn.path, real.path) for real, syn in pairs]
         table = []
-        for module, products in geometry.gram(states).items():
+        for module, products in geometry.gram(taus).items():
             angles = geometry.cosines(products)
             for i, (tts_a, domain_a) in enumerate(named):
                 for j, (tts_b, domain_b) in enumerate(named):

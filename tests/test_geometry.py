@@ -1,13 +1,15 @@
 """Angles and planes of directions in weight space, and the plan of a run."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from syn2real_utils import geometry, machine, paperplan, recipe
+from syn2real_utils import checkpoints, geometry, machine, paperplan, recipe
 from syn2real_utils.parameters import MismatchError
 from syn2real_utils.plan import Plan, plan
 from syn2real_utils.profile import load_profile
@@ -21,9 +23,8 @@ def state(seed: int) -> dict[str, torch.Tensor]:
 
 
 def test_gram_is_the_inner_products_of_the_vectors_whole_and_by_module():
-    pairs = [(state(i), state(i + 10)) for i in range(3)]
-    taus = [TaskVector.between(*pair) for pair in pairs]
-    found = geometry.gram(pairs)
+    taus = [TaskVector.between(state(i), state(i + 10)) for i in range(3)]
+    found = geometry.gram([of(tau) for tau in taus])
     assert set(found) == {"all", "encoder", "decoder"}
     for i, one in enumerate(taus):
         for j, other in enumerate(taus):
@@ -35,37 +36,56 @@ def test_gram_is_the_inner_products_of_the_vectors_whole_and_by_module():
 
 
 def test_gram_in_chunks_is_the_same(monkeypatch):
-    pairs = [(state(i), state(i + 10)) for i in range(3)]
-    whole = geometry.gram(pairs)["all"]
+    taus = [of(TaskVector.between(state(i), state(i + 10))) for i in range(3)]
+    whole = geometry.gram(taus)["all"]
     monkeypatch.setattr(geometry, "CHUNK", 5)
-    assert np.allclose(geometry.gram(pairs)["all"], whole)
+    assert np.allclose(geometry.gram(taus)["all"], whole)
 
 
-def test_states_that_differ_are_refused():
+def of(tau: TaskVector) -> geometry.Difference:
+    return geometry.Difference(tau.shapes(), lambda name, start, stop: iter([tau.tensors[name].flatten()[start:stop]]))
+
+
+def saved(folder: Path, **states: dict[str, torch.Tensor]) -> dict[str, Path]:
+    """Model folders."""
+    for name, tensors in states.items():
+        (folder / name).mkdir(parents=True)
+        save_file(tensors, folder / name / "model.safetensors", metadata={"format": "pt"})
+    return {name: folder / name for name in states}
+
+
+def plane(folders: dict[str, Path]) -> dict[str, tuple[float, float, float]]:
+    start = folders["syn_source"]
+    others = {name: folder for name, folder in folders.items() if folder != start}
+    return geometry.plane({name: checkpoints.difference(start, folder) for name, folder in others.items()})
+
+
+def test_models_that_differ_are_refused(tmp_path):
     other = state(1) | {"model.encoder.a": torch.randn(3, 5)}
+    folders = saved(tmp_path, one=state(0), other=other)
     with pytest.raises(MismatchError, match=r"model.encoder.a"):
-        geometry.gram([(state(0), other)])
+        checkpoints.difference(folders["one"], folders["other"])
+    taus = [TaskVector.between(state(0), state(2)), TaskVector.between(other, other)]
+    with pytest.raises(MismatchError, match=r"model.encoder.a"):
+        geometry.gram([of(tau) for tau in taus])
 
 
-def test_pretrained_weights_may_be_of_a_lower_precision_than_what_is_made_of_them():
+def test_pretrained_weights_may_be_of_a_lower_precision_than_what_is_made_of_them(tmp_path):
     """As large models are published. A vector between two such is refused still: one of them would be rounded."""
     half = {name: tensor.half() for name, tensor in state(0).items()}
-    found = geometry.plane(
-        {"syn_source": state(1), "real_source": state(2), "syn_target": state(3), "pretrained": half}
-    )
-    whole = geometry.plane(
-        {"syn_source": state(1), "real_source": state(2), "syn_target": state(3), "pretrained": state(0)}
-    )
+    three = {"syn_source": state(1), "real_source": state(2), "syn_target": state(3)}
+    found = plane(saved(tmp_path / "half", **three, pretrained=half))
+    whole = plane(saved(tmp_path / "whole", **three, pretrained=state(0)))
     assert found["pretrained"] == pytest.approx(whole["pretrained"], rel=1e-3)
     with pytest.raises(MismatchError, match="float16"):
         TaskVector.between(half, state(1))
 
 
-def test_adapted_lies_in_the_plane_lam_times_tau_beside_syn_target():
+def test_adapted_lies_in_the_plane_lam_times_tau_beside_syn_target(tmp_path):
     syn, real, target = state(0), state(1), state(2)
     tau = TaskVector.between(syn, real)
     models = {"syn_source": syn, "real_source": real, "syn_target": target, "adapted": tau.apply(target, 0.5)}
-    found = geometry.plane(models | {"pretrained": state(3)})
+    found = plane(saved(tmp_path, **models, pretrained=state(3)))
     assert found["syn_source"] == (0, 0, 0)
     assert found["real_source"] == pytest.approx((tau.norm(), 0, 0), abs=1e-4)
     x, y, away = found["adapted"]
