@@ -44,3 +44,32 @@ def labelled_only(model: WhisperForConditionalGeneration) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+@contextmanager
+def rows_added(embedding: nn.Embedding) -> Iterator[None]:
+    """Inside this block a backward pass adds the embedding's gradient to its weights' row by row.
+
+    The projection has the same weights, and its gradient is dense and there first. torch would add the two in new memory of that size, which is a
+    twentieth of a training step. The sums are the same to the bit.
+    """
+
+    def look_up(_: nn.Module, args: tuple[torch.Tensor], found: torch.Tensor) -> torch.Tensor:
+        tokens = args[0].flatten()
+        taken = tokens != embedding.padding_idx  # of that one nothing is learned
+
+        def add(gradient: torch.Tensor) -> None:
+            whole = embedding.weight.grad
+            assert whole is not None, "the projection's"
+            whole.index_add_(0, tokens[taken], gradient.flatten(0, 1)[taken])
+
+        rows = found.detach()
+        if torch.is_grad_enabled():
+            rows.requires_grad_().register_hook(add)
+        return rows
+
+    hook = embedding.register_forward_hook(look_up)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from syn2real_utils.backbones.context import hear, positions, short_context, sta
 from syn2real_utils.backbones.ctranslate2 import MULTILINGUAL_VOCABULARY
 from syn2real_utils.backbones.decoding import Rules, greedy
 from syn2real_utils.backbones.products import products_in
-from syn2real_utils.backbones.projection import labelled_only
+from syn2real_utils.backbones.projection import labelled_only, rows_added
 from syn2real_utils.errors import UserError, names
 from syn2real_utils.lineage import read_lineage
 from syn2real_utils.parameters import TIED
@@ -172,16 +172,13 @@ class Whisper:
         }
         before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
         model.config.update(wanted)
-        # The embedding shares its weights with the projection, whose gradient is dense: a few rows are added to that, in place of
-        # a second of its size. Several processes cannot exchange such a gradient.
-        embedding = model.get_decoder().embed_tokens
-        embedding.sparse = part.processes == 1
+        # Several processes exchange gradients before ours would be added.
+        added = rows_added(model.get_decoder().embed_tokens) if part.processes == 1 else nullcontext()
         try:
-            with labelled_only(model):
+            with labelled_only(model), added:
                 yield
         finally:
             model.config.update(before)
-            embedding.sparse = False
 
     def transcribe(
         self,
