@@ -90,6 +90,16 @@ def test_what_is_left_out_for_speed_changes_neither_loss_nor_gradient(tiny, exam
     torch.testing.assert_close(same_gradient, gradient)
 
 
+def test_a_model_whose_projection_has_weights_of_its_own_learns_in_both(tiny, examples):
+    model = tiny.load().train()
+    model.proj_out.weight = torch.nn.Parameter(model.proj_out.weight.detach().clone())
+    batch = tiny.collate(examples)
+    with tiny.learning(model, TRAIN), tiny.hearing(model, batch) as heard:
+        model(**heard).loss.backward()
+    for weight in (model.proj_out.weight, model.get_decoder().embed_tokens.weight):
+        assert weight.grad.abs().sum() > 0
+
+
 def test_context_is_cut_to_the_clip_in_steps_and_never_over_30_s(tiny, tmp_path):
     assert tiny.context(1.0) == pytest.approx(1.2) and tiny.context(1.01) == pytest.approx(1.6)
     assert tiny.context(29.95) == 30.0

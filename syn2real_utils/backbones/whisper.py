@@ -172,8 +172,10 @@ class Whisper:
         }
         before = {key: getattr(model.config, key) for key in wanted} | {"use_cache": True}
         model.config.update(wanted)
-        # Several processes exchange gradients before ours would be added.
-        added = rows_added(model.get_decoder().embed_tokens) if part.processes == 1 else nullcontext()
+        embedding = model.get_decoder().embed_tokens
+        tied = embedding.weight is model.proj_out.weight
+        # several processes exchange gradients before ours would be added
+        added = rows_added(embedding) if tied and part.processes == 1 else nullcontext()
         try:
             with labelled_only(model), added:
                 yield
