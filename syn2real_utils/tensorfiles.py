@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +207,15 @@ def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
         begin, end = (len(header) + offset for offset in entries[key]["data_offsets"])
         dtype = FLOATS.get(entries[key]["dtype"])
         with open(file, "r+b") as opened:
-            opened.seek(begin + start * (end - begin) // torch.Size(entries[key]["shape"]).numel())
+            place = begin + start * (end - begin) // torch.Size(entries[key]["shape"]).numel()
+            opened.seek(place)
             for piece in pieces(key, start, stop):
                 if dtype and not stays_finite(piece, dtype):
                     raise UserError(f"{what}: {not_finite(key)}")
                 if dtype and piece.dtype != dtype:
                     piece = _buffer("write", 0, len(piece), dtype).copy_(piece)
                 opened.write(as_bytes(piece))
+            _let_write(opened, place)
 
     with open(file, "wb") as opened:
         opened.write(header)
@@ -221,6 +224,16 @@ def write(file: Path, header: bytes, pieces: Pieces, what: str) -> None:
         done = threads.map(make, spans)
         for _ in track(spans, what):
             next(done)
+
+
+def _let_write(file: BufferedRandom, start: int) -> None:
+    """Let the system begin to write what lies between `start` and here, where it else waits until there is much of it.
+
+    The advice says that it is not needed any more; what is still to be written stays in the cache.
+    """
+    file.flush()
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(file.fileno(), start, file.tell() - start, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +17,8 @@ from syn2real_utils.bench import material
 from syn2real_utils.bench.base import Goal, Measured, Side, check_equal
 from syn2real_utils.profile import TrainingPart
 from syn2real_utils.progress import say
+from syn2real_utils.store import sha256
+from syn2real_utils.tensorfiles import WEIGHTS
 from syn2real_utils.training import finetune, save
 
 BATCH = 8
@@ -32,13 +35,18 @@ def measure() -> Measured:
     part = material.profile().training.model_copy(update={"batch_size": BATCH, "epochs": EPOCHS})
     steps = round(len(rows) // BATCH * EPOCHS)
     with tempfile.TemporaryDirectory(prefix="syn2real-") as folder:
-        ours = _side("ours", lambda into, clock: _ours(asr, rows, part, into, clock), Path(folder) / "ours", steps)
+        first, again = Path(folder) / "ours", Path(folder) / "again"
+        ours = _side("ours", lambda into, clock: _ours(asr, rows, part, into, clock), first, steps)
         stock = _side(
             "Seq2SeqTrainer at 30 s",
             lambda into, clock: _stock(asr, rows, part, into, clock),
             Path(folder) / "stock",
             steps,
         )
+        # ours takes seconds, the other minutes, of a machine that is now slow, now fast: a turn before and one after it
+        later = _side("ours again", lambda into, clock: _ours(asr, rows, part, into, clock), again, steps)
+        check_equal("the weights of both turns", sha256(first / WEIGHTS), sha256(again / WEIGHTS))
+        ours = replace(ours, seconds=(ours.seconds + later.seconds) / 2, repeats=[ours.seconds, later.seconds])
         found = {
             "ours": _wer(asr, Path(folder) / "ours", test, full=False),
             "ours at 30 s": _wer(asr, Path(folder) / "ours", test, full=True),
@@ -49,7 +57,7 @@ def measure() -> Measured:
     apart = abs(found["ours"] - found["stock at 30 s"])
     return Measured(
         unit="clip and training step",
-        ours=Side(ours.name, ours.seconds, more={**ours.more, "wer": found["ours"], "wer at 30 s": found["ours at 30 s"]}),
+        ours=replace(ours, more={**ours.more, "wer": found["ours"], "wer at 30 s": found["ours at 30 s"]}),
         peers=[Side(stock.name, stock.seconds, more={**stock.more, "wer": found["stock at 30 s"]})],
         goals=[
             Goal(f"at least {wanted:g} x the stock recipe", round(ratio, 2), ratio >= wanted),
