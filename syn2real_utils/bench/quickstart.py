@@ -19,7 +19,7 @@ from syn2real_utils.progress import say
 from syn2real_utils.store import home
 
 GOAL_MINUTES, GOAL_GB = 8.0, 4.0
-SIZES = (8, 16, 32)  # real clips of each of four domains
+SIZES = (12, 24, 48)  # real clips of each of four domains
 BEND = 1.33  # the slope may change by so much from 1x-2x to 2x-4x and still count as linear
 EVERY = 1.0  # seconds between two looks at the memory
 FETCHED = ("sources", "backbones", "tts")
