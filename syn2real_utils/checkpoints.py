@@ -244,12 +244,15 @@ def _moved(base: Path | str, state: State, vector: Path | str, tau: TaskVector, 
 def between(folders: Sequence[Path | str], states: Sequence[State]) -> Pieces:
     """Pieces of the first model minus the second."""
     keys, places = [parameters.keys_of(state) for state in states], [_sources(folder) for folder in folders]
+    whole = {name for found in keys for name, key in found.items() if parameters.composed(key)}
+    # of these alone the tensors are kept: each file is mapped once more for them
+    parts = [{k: state[k] for k, name in parameters.owners(state).items() if name in whole} for state in states]
 
     def pieces(name: str, start: int, stop: int) -> Iterator[Tensor]:
         real, syn = (found[name] for found in keys)
-        if parameters.composed(real):
-            whole = parameters.parameter(states[0], real) - parameters.parameter(states[1], syn)
-            yield from whole.flatten()[start:stop].split(tensorfiles.PIECE)
+        if name in whole:
+            tau = parameters.parameter(parts[0], real) - parameters.parameter(parts[1], syn)
+            yield from tau.flatten()[start:stop].split(tensorfiles.PIECE)
         else:
             for new, old in zip(places[0][real].wide(start, stop), places[1][syn].wide(start, stop, 1), strict=True):
                 yield new.sub_(old)

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from syn2real_utils import machine, pods
 from syn2real_utils.errors import UserError, names
@@ -12,6 +13,7 @@ from syn2real_utils.profile import JobPart, Profile
 
 LOCAL = "local"
 PLUGINS = {name: f"snakemake-executor-plugin-{name}" for name in ("slurm", "kubernetes")}
+NOT_THESE = {"kubernetes": ("0.5.1",)}  # asks for the log of a failed pod in a way that Kubernetes refuses
 INSTALL = 'pip install -c constraints.txt -e ".[cluster]"'
 REPORT = "report"  # the last rule of the workflow, which is no notebook
 JOB_MB = 3500  # memory of one job with Whisper base, in MB
@@ -54,6 +56,11 @@ class Executor:
             )
         if self.cluster and not importlib.util.find_spec(PLUGINS[self.name].replace("-", "_")):
             raise UserError(f"the executor {self.name} needs {PLUGINS[self.name]}: install it with {INSTALL}")
+        if self.cluster and version(PLUGINS[self.name]) in NOT_THESE.get(self.name, ()):
+            raise UserError(
+                f"{PLUGINS[self.name]} {version(PLUGINS[self.name])} gives up at the first failed job: "
+                f"take the version of constraints.txt, {INSTALL}"
+            )
         if reachable and self.name == "slurm" and not shutil.which("sbatch"):
             raise UserError("no sbatch here: call on a login node of the Slurm cluster, or leave --executor out")
         given = dict(map(_pair, self.options))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -43,31 +44,52 @@ def check(options: Mapping[str, str], volumes: Sequence[str], reachable: bool = 
             f"pods take the package from the project's folder {home()}, but it is installed from {PACKAGE.parent}: "
             "call with the pip install -e of that folder's checkout"
         )
-    if not shutil.which("rsync"):
-        raise UserError(
-            "no rsync here, by which Snakemake copies its files to the volume: install it (apt install rsync)"
-        )
+    for program in ("rsync", "git"):
+        if not shutil.which(program):
+            raise UserError(f"no {program} here, which Snakemake's files go to the pods by: apt install {program}")
+    _check_repository()
     if reachable:
         _ask(options.get(NAMESPACE, "default"))
 
 
+def _check_repository() -> None:
+    """Raise UserError unless git lists the project's files: Snakemake sends them to the pods."""
+    listed = subprocess.run(["git", "-C", home(), "ls-files"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        said = (listed.stderr.strip().splitlines() or ["no word"])[0]
+        raise UserError(f"pods get the files that git knows, and git cannot list those of {home()}: {said}")
+
+
 def _ask(namespace: str) -> None:
-    """Ask the cluster for the jobs of a namespace, as the plug-in will."""
-    client, config, http = (import_module(name) for name in ("kubernetes.client", "kubernetes.config", "urllib3"))
+    """Ask the cluster for what the plug-in asks for first, a secret, without its being made."""
+    client, http = import_module("kubernetes.client"), import_module("urllib3")
+    _load_settings()
+    settings = client.Configuration.get_default_copy()
+    settings.retries = False
+    secret = client.V1Secret(metadata=client.V1ObjectMeta(generate_name="syn2real-"))
+    core = client.CoreV1Api(client.ApiClient(settings))
     try:
-        try:
-            config.load_kube_config(os.environ.get("KUBECONFIG"))
-        except config.ConfigException:
-            config.load_incluster_config()
-        client.BatchV1Api().list_namespaced_job(namespace, limit=1, _request_timeout=WAIT)
-    except config.ConfigException as error:
-        raise UserError(
-            "no kubeconfig here and no service account: set KUBECONFIG to one that 'kubectl get jobs' works with"
-        ) from error
+        core.create_namespaced_secret(namespace, secret, dry_run="All", _request_timeout=WAIT)
     except client.ApiException as error:
         raise UserError(
-            f"Kubernetes refuses to list the jobs of the namespace {namespace}: {error.status} {error.reason}; the "
-            "caller must make, see and delete jobs, pods, their logs and secrets there"
+            f"Kubernetes refuses a secret in the namespace {namespace}: {error.status} {error.reason}; the caller must "
+            "make, see and delete jobs, pods, their logs and secrets there"
         ) from error
     except http.exceptions.HTTPError as error:
-        raise UserError(f"Kubernetes at {client.Configuration.get_default_copy().host} does not answer") from error
+        why = " ".join(str(getattr(error, "reason", error)).split())
+        raise UserError(f"Kubernetes at {settings.host} does not answer: {why}") from error
+
+
+def _load_settings() -> None:
+    """Take the kubeconfig, or where there is none the pod's service account, as the plug-in does."""
+    config, file = import_module("kubernetes.config"), os.environ.get("KUBECONFIG")
+    try:
+        config.load_kube_config(file)
+    except Exception as error:  # it reads YAML, certificates and tokens, and checks none
+        try:
+            config.load_incluster_config()
+        except config.ConfigException:
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f"no kubeconfig that can be used ({said}), and no service account: set KUBECONFIG to one that 'kubectl' works with"
+            ) from error

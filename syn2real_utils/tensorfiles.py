@@ -233,7 +233,8 @@ def _let_write(file: BufferedRandom, start: int) -> None:
     """
     file.flush()
     if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(file.fileno(), start, file.tell() - start, os.POSIX_FADV_DONTNEED)
+        with contextlib.suppress(OSError):  # some file systems take no advice
+            os.posix_fadvise(file.fileno(), start, file.tell() - start, os.POSIX_FADV_DONTNEED)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 There are no images and no mounts: a pod sees this machine, with the programs of `path` first. Only a real cluster shows those.
 """
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -25,6 +27,11 @@ class Pod:
     process: subprocess.Popen
     deleted: bool = False
 
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
     def status(self) -> dict[str, object]:
         code = self.process.poll()
         state = {"running": {}} if code is None else {"terminated": {"exitCode": code if code >= 0 else 128 - code}}
@@ -33,13 +40,13 @@ class Pod:
 
 
 class Cluster(ThreadingHTTPServer):
-    """Started by `with`; the first `lost` pods are killed once they have started. `pods`: job -> its pod."""
+    """Started by `with`; the first `lost` pods are killed once they have started; what `refuses` makes nothing. `pods`: job -> its pod."""
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, path: str, lost: int = 0):
+    def __init__(self, folder: Path, path: str, lost: int = 0, refuses: bool = False):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder, self.path, self.lost = folder, path, lost
+        self.folder, self.path, self.lost, self.refuses = folder, path, lost, refuses
         self.pods: dict[str, Pod] = {}
         self.secrets: set[str] = set()
         self.kubeconfig = folder / "kubeconfig"
@@ -62,8 +69,7 @@ class Cluster(ThreadingHTTPServer):
             )
         self.pods[name] = Pod(command, container["resources"], log, process)
         if len(self.pods) <= self.lost:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            self.pods[name].kill()
 
     def __enter__(self) -> "Cluster":
         poll = 0.02  # seconds until it hears that it ends
@@ -74,8 +80,7 @@ class Cluster(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
         for pod in self.pods.values():
-            pod.process.kill()
-            pod.process.wait()
+            pod.kill()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -86,12 +91,15 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        body = self._body()
-        if self.path.endswith("/secrets"):
-            self.server.secrets.add(body["metadata"]["name"])
-        else:
-            self.server.start(body)
-        self._answer(201, body)
+        body, address = self._body(), urlsplit(self.path)
+        if self.server.refuses:
+            return self._answer(403, {"reason": "Forbidden"})
+        if "dryRun" not in parse_qs(address.query):
+            if address.path.endswith("/secrets"):
+                self.server.secrets.add(body["metadata"]["name"])
+            else:
+                self.server.start(body)
+        return self._answer(201, body)
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -101,8 +109,6 @@ class _Handler(BaseHTTPRequestHandler):
             pod = self.server.pods[name]
             told = {"metadata": {"name": name}, "spec": {"containers": []}, "status": pod.status()}
             self._answer(200, {"items": [] if pod.deleted else [told]})
-        elif address.path.endswith("/jobs"):
-            self._answer(200, {"items": []})
         elif address.path.endswith("/log") and "previous" in asked:  # no container of it was started again
             self._answer(400, {"reason": "BadRequest"})
         elif address.path.endswith("/log"):
@@ -117,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.secrets.remove(self.path.rsplit("/", 1)[1])
         else:
             pod = self.server.pods[self._job(self.path)]
-            pod.process.kill()
+            pod.kill()
             pod.deleted = True
         self._answer(200, {})
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pytest
 from snakemake.cli import parse_config
 
 from syn2real_utils import cli, executors, pods, runs
-from syn2real_utils.errors import UserError
 from syn2real_utils.executors import Executor
 from syn2real_utils.profile import load_profile
 from tests.conftest import ROOT
@@ -179,6 +179,7 @@ def volume(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(runs, "SNAKEFILE", home / "package" / "workflow" / "Snakefile")
     monkeypatch.setattr(pods, "PACKAGE", home / "package")
     monkeypatch.setattr(pods, "OWN_COPIES", str(tmp_path / "copies"))
+    subprocess.run(["git", "init", "--quiet", home], check=True)
     (tmp_path / "bin").mkdir()
     programs = {"pip": ""}  # pods would take the plug-in `fs` from an index: here they have it
     if not shutil.which("rsync"):
@@ -195,24 +196,41 @@ def on_kubernetes(home: Path, *options: str) -> Executor:
     return Executor("kubernetes", options=given)
 
 
-def test_kubernetes_is_asked_before_anything_is_fetched(volume, tmp_path, monkeypatch):
+def refused_on_kubernetes(capfd, home: Path) -> str:
+    given = [word for option in on_kubernetes(home).options for word in ("--executor-option", option)]
+    return refused(capfd, "--executor", "kubernetes", *given)
+
+
+def test_kubernetes_is_asked_before_anything_is_fetched(volume, tmp_path, monkeypatch, capfd):
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with Cluster(tmp_path / "cluster", "") as cluster:
         monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
         on_kubernetes(volume).check()
-    with pytest.raises(UserError, match=r"^Kubernetes at http://127.0.0.1:\d+ does not answer$"):
-        on_kubernetes(volume).check()
+        assert not cluster.secrets
+        cluster.refuses = True
+        assert "Kubernetes refuses a secret in the namespace default: 403 Forb" in refused_on_kubernetes(capfd, volume)
+    assert "does not answer: " in refused_on_kubernetes(capfd, volume)
+    for content in ("{", "[1]", "clusters: [{name: a, cluster: {certificate-authority-data: '*'}}]", ""):
+        (tmp_path / "kubeconfig").write_text(content)
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        assert "no kubeconfig that can be used (" in refused_on_kubernetes(capfd, volume), content
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "nothing"))
-    with pytest.raises(UserError, match="no kubeconfig here and no service account: set KUBECONFIG"):
-        on_kubernetes(volume).check()
+    assert "no kubeconfig that can be used (" in refused_on_kubernetes(capfd, volume)
+    assert not (volume / "data").exists()
 
 
-def test_pods_need_the_package_of_the_volume_and_rsync(volume, monkeypatch):
+def test_pods_need_the_package_and_the_files_of_the_volume_and_rsync(volume, monkeypatch, capfd):
+    shutil.rmtree(volume / ".git")
+    assert "git cannot list those of" in refused_on_kubernetes(capfd, volume)
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="no rsync here"):
-        on_kubernetes(volume).check()
+    assert "no rsync here" in refused_on_kubernetes(capfd, volume)
     monkeypatch.setattr(pods, "PACKAGE", ROOT / "syn2real_utils")
-    with pytest.raises(UserError, match=f"but it is installed from {ROOT}"):
-        on_kubernetes(volume).check()
+    assert f"but it is installed from {ROOT}" in refused_on_kubernetes(capfd, volume)
+
+
+def test_a_plug_in_that_gives_up_at_the_first_failed_job_is_refused(volume, monkeypatch, capfd):
+    monkeypatch.setattr(executors, "version", lambda name: "0.5.1")
+    assert "kubernetes 0.5.1 gives up at the first failed job" in refused_on_kubernetes(capfd, volume)
 
 
 def test_a_lost_pod_costs_its_job_alone(volume, tmp_path, monkeypatch):

@@ -70,6 +70,19 @@ def test_models_that_differ_are_refused(tmp_path):
         geometry.gram([of(tau) for tau in taus])
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_weight_that_is_normed_in_one_model_alone_is_compared_whole(tmp_path, swapped):
+    torch.manual_seed(0)
+    plain, g, v = torch.randn(4, 3, 2), torch.rand(1, 1, 2) + 0.5, torch.randn(4, 3, 2)
+    normed = {"wav2vec2.encoder.pos.weight_g": g, "wav2vec2.encoder.pos.weight_v": v}
+    folders = saved(tmp_path, plain={"wav2vec2.encoder.pos.weight": plain}, normed=normed)
+    wanted = plain - v * g / v.norm(dim=(0, 1), keepdim=True)
+    base, moved = ("plain", "normed") if swapped else ("normed", "plain")
+    found = checkpoints.difference(folders[base], folders[moved])
+    (piece,) = found.pieces("wav2vec2.encoder.pos.weight", 0, 24)
+    torch.testing.assert_close(piece, (-wanted if swapped else wanted).flatten())
+
+
 def test_pretrained_weights_may_be_of_a_lower_precision_than_what_is_made_of_them(tmp_path):
     """As large models are published. A vector between two such is refused still: one of them would be rounded."""
     half = {name: tensor.half() for name, tensor in state(0).items()}

@@ -51,7 +51,7 @@ def rows_added(embedding: nn.Embedding) -> Iterator[None]:
     """Inside this block a backward pass adds the embedding's gradient to its weights' row by row.
 
     The projection has the same weights, and its gradient is dense and there first. torch would add the two in new memory of that size, which is a
-    twentieth of a training step. The sums are the same to the bit.
+    twentieth of a training step. On a CPU the sums are the same to the bit; with gradient accumulation, from the second batch of an update on, but for rounding.
     """
 
     def look_up(_: nn.Module, args: tuple[torch.Tensor], found: torch.Tensor) -> torch.Tensor:
