@@ -54,13 +54,8 @@ class Executor:
             raise UserError(
                 f"--cores is for this machine: with --executor {self.name} give --jobs, the most jobs at once"
             )
-        if self.cluster and not importlib.util.find_spec(PLUGINS[self.name].replace("-", "_")):
-            raise UserError(f"the executor {self.name} needs {PLUGINS[self.name]}: install it with {INSTALL}")
-        if self.cluster and version(PLUGINS[self.name]) in NOT_THESE.get(self.name, ()):
-            raise UserError(
-                f"{PLUGINS[self.name]} {version(PLUGINS[self.name])} gives up at the first failed job: "
-                f"take the version of constraints.txt, {INSTALL}"
-            )
+        if self.cluster:
+            _check_plugin(self.name)
         if reachable and self.name == "slurm" and not shutil.which("sbatch"):
             raise UserError("no sbatch here: call on a login node of the Slurm cluster, or leave --executor out")
         given = dict(map(_pair, self.options))
@@ -112,6 +107,17 @@ def check_resources(profile: Profile, rules: list[str]) -> None:
     for name in profile.resources.notebooks:
         if name not in rules:
             raise UserError(f"profile {profile.name}: resources.notebooks: no job '{name}': use one of {names(rules)}")
+
+
+def _check_plugin(name: str) -> None:
+    """Raise UserError where Snakemake's plug-in is missing, or is a version that cannot do with failed jobs."""
+    plugin = PLUGINS[name]
+    if not importlib.util.find_spec(plugin.replace("-", "_")):
+        raise UserError(f"the executor {name} needs {plugin}: install it with {INSTALL}")
+    if name in NOT_THESE and (there := version(plugin)) in NOT_THESE[name]:
+        raise UserError(
+            f"{plugin} {there} gives up at the first failed job: take the version of constraints.txt, {INSTALL}"
+        )
 
 
 def _pair(option: str) -> tuple[str, str]:

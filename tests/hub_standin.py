@@ -4,10 +4,11 @@ import base64
 import hashlib
 import json
 import re
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import Loopback
 
 TOKEN = "hf_of_the_stand_in"
 
@@ -25,29 +26,14 @@ class Repository:
         return sha, self.commits[sha]
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(Loopback):
     """Started by `with`; `repositories` and `requests` say what came."""
 
-    daemon_threads = True
-
     def __init__(self):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories: dict[str, Repository] = {}
         self.large: dict[str, bytes] = {}  # sha256 -> content
         self.requests: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def __enter__(self) -> "Hub":
-        poll = 0.02  # seconds until it hears that it ends
-        threading.Thread(target=self.serve_forever, args=(poll,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
 
 
 class _Handler(BaseHTTPRequestHandler):

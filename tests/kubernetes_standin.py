@@ -9,12 +9,13 @@ import os
 import re
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback import Loopback
 
 
 @dataclass
@@ -39,19 +40,17 @@ class Pod:
         return {"containerStatuses": [told]}
 
 
-class Cluster(ThreadingHTTPServer):
+class Cluster(Loopback):
     """Started by `with`; the first `lost` pods are killed once they have started; what `refuses` makes nothing. `pods`: job -> its pod."""
 
-    daemon_threads = True
-
     def __init__(self, folder: Path, path: str, lost: int = 0, refuses: bool = False):
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.folder, self.path, self.lost, self.refuses = folder, path, lost, refuses
         self.pods: dict[str, Pod] = {}
         self.secrets: set[str] = set()
         self.kubeconfig = folder / "kubeconfig"
         folder.mkdir()
-        one = {"name": "here", "cluster": {"server": f"http://127.0.0.1:{self.server_port}"}}
+        one = {"name": "here", "cluster": {"server": self.url}}
         context = {"name": "here", "context": {"cluster": "here", "user": "me"}}
         config = {"clusters": [one], "users": [{"name": "me", "user": {}}], "contexts": [context]}
         self.kubeconfig.write_text(json.dumps(config | {"current-context": "here"}))
@@ -71,14 +70,8 @@ class Cluster(ThreadingHTTPServer):
         if len(self.pods) <= self.lost:
             self.pods[name].kill()
 
-    def __enter__(self) -> "Cluster":
-        poll = 0.02  # seconds until it hears that it ends
-        threading.Thread(target=self.serve_forever, args=(poll,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for pod in self.pods.values():
             pod.kill()
 
